@@ -1,0 +1,193 @@
+"""Activation functions, value and slope from one formula.
+
+Each scalar function takes z (float32 or float64) and returns (value, slope): f(z) and df/dz, in the type of z.
+NaN gives NaN. The array kernels choose by an integer code, outside their loops.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hotloop.kernels import scalar
+from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.simd import cast
+
+IDENTITY, STEP, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, SOFTMAX = range(11)
+
+CODES: dict[str, int] = {
+    "identity": IDENTITY,
+    "step": STEP,
+    "sigmoid": SIGMOID,
+    "tanh": TANH,
+    "relu": RELU,
+    "leaky_relu": LEAKY_RELU,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SILU,
+    "softplus": SOFTPLUS,
+    "softmax": SOFTMAX,
+}
+
+
+@jit
+def identity(z):  # type: ignore[no-untyped-def]
+    """f(z) = z, slope 1."""
+    return z, cast(1.0, z)
+
+
+@jit
+def step(z):  # type: ignore[no-untyped-def]
+    """f(z) = 1 if z > 0 else 0, slope 0 (Rosenblatt's threshold unit)."""
+    one, zero = cast(1.0, z), cast(0.0, z)
+    return zero if z <= zero else (one if z > zero else z), zero
+
+
+@jit
+def sigmoid(z):  # type: ignore[no-untyped-def]
+    """f(z) = 1 / (1 + exp(-z)), slope f (1 - f)."""
+    value = scalar.sigmoid(z)
+    return value, value * (cast(1.0, z) - value)
+
+
+@jit
+def tanh(z):  # type: ignore[no-untyped-def]
+    """f(z) = tanh(z), slope (1 - f)(1 + f)."""
+    value, one = scalar.tanh(z), cast(1.0, z)
+    return value, (one - value) * (one + value)
+
+
+@jit
+def relu(z):  # type: ignore[no-untyped-def]
+    """f(z) = max(z, 0), slope 1 above zero and 0 at and below (Nair and Hinton 2010)."""
+    one, zero = cast(1.0, z), cast(0.0, z)
+    return zero if z <= zero else z, zero if z <= zero else one
+
+
+@jit
+def leaky_relu(z):  # type: ignore[no-untyped-def]
+    """f(z) = z above zero, else 0.01 z (Maas, Hannun and Ng 2013)."""
+    one, leak = cast(1.0, z), cast(0.01, z)
+    positive = z > cast(0.0, z)
+    return z if positive else leak * z, one if positive else leak
+
+
+@jit
+def elu(z):  # type: ignore[no-untyped-def]
+    """f(z) = z above zero, else exp(z) - 1, slope exp(z) (Clevert, Unterthiner and Hochreiter 2016)."""
+    one, zero = cast(1.0, z), cast(0.0, z)
+    half = scalar.tanh(cast(0.5, z) * (zero if z > zero else z))
+    below = (half + half) / (one - half)  # exp(z) - 1 without cancellation
+    return z if z > zero else below, one if z > zero else one + below
+
+
+@jit
+def gelu(z):  # type: ignore[no-untyped-def]
+    """f(z) = z Phi(z), slope Phi(z) + z phi(z), Phi the normal distribution (Hendrycks and Gimpel 2016, exact form)."""
+    cdf = scalar.normal_cdf(z)
+    return z * cdf, cdf + z * scalar.normal_pdf(z)
+
+
+@jit
+def silu(z):  # type: ignore[no-untyped-def]
+    """f(z) = z sigmoid(z), slope s (1 + z (1 - s)) (Elfwing, Uchibe and Doya 2018)."""
+    s, one = scalar.sigmoid(z), cast(1.0, z)
+    return z * s, s * (one + z * (one - s))
+
+
+@jit
+def softplus(z):  # type: ignore[no-untyped-def]
+    """f(z) = log(1 + exp(z)), slope sigmoid(z)."""
+    return scalar.softplus(z), scalar.sigmoid(z)
+
+
+def _loops(function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The loops of `apply` and `value_and_slope` for one activation (a closure: a function argument is not cacheable)."""
+
+    @inner
+    def values(z, n, a):  # type: ignore[no-untyped-def]
+        for i in range(n):
+            a[i] = function(z[i])[0]
+
+    @inner
+    def values_and_slopes(z, n, a, slope):  # type: ignore[no-untyped-def]
+        for i in range(n):
+            a[i], slope[i] = function(z[i])
+
+    return values, values_and_slopes
+
+
+_identity, _identity_slope = _loops(identity)
+_step, _step_slope = _loops(step)
+_sigmoid, _sigmoid_slope = _loops(sigmoid)
+_tanh, _tanh_slope = _loops(tanh)
+_relu, _relu_slope = _loops(relu)
+_leaky_relu, _leaky_relu_slope = _loops(leaky_relu)
+_elu, _elu_slope = _loops(elu)
+_gelu, _gelu_slope = _loops(gelu)
+_silu, _silu_slope = _loops(silu)
+_softplus, _softplus_slope = _loops(softplus)
+
+
+@jit
+def apply(code, z, n, a):  # type: ignore[no-untyped-def]
+    """a[i] = f(z[i]) for i < n; z, a: vectors (or pointers), a may be z. SOFTMAX is left to `softmax`: a = z."""
+    if code == RELU:
+        _relu(z, n, a)
+    elif code == SIGMOID:
+        _sigmoid(z, n, a)
+    elif code == TANH:
+        _tanh(z, n, a)
+    elif code == STEP:
+        _step(z, n, a)
+    elif code == LEAKY_RELU:
+        _leaky_relu(z, n, a)
+    elif code == ELU:
+        _elu(z, n, a)
+    elif code == GELU:
+        _gelu(z, n, a)
+    elif code == SILU:
+        _silu(z, n, a)
+    elif code == SOFTPLUS:
+        _softplus(z, n, a)
+    else:
+        _identity(z, n, a)
+
+
+@jit
+def value_and_slope(code, z, n, a, slope):  # type: ignore[no-untyped-def]
+    """a[i] = f(z[i]) and slope[i] = f'(z[i]) for i < n; vectors (or pointers), a may be z. SOFTMAX counts as identity."""
+    if code == RELU:
+        _relu_slope(z, n, a, slope)
+    elif code == SIGMOID:
+        _sigmoid_slope(z, n, a, slope)
+    elif code == TANH:
+        _tanh_slope(z, n, a, slope)
+    elif code == STEP:
+        _step_slope(z, n, a, slope)
+    elif code == LEAKY_RELU:
+        _leaky_relu_slope(z, n, a, slope)
+    elif code == ELU:
+        _elu_slope(z, n, a, slope)
+    elif code == GELU:
+        _gelu_slope(z, n, a, slope)
+    elif code == SILU:
+        _silu_slope(z, n, a, slope)
+    elif code == SOFTPLUS:
+        _softplus_slope(z, n, a, slope)
+    else:
+        _identity_slope(z, n, a, slope)
+
+
+@jit
+def softmax(z, n, a):  # type: ignore[no-untyped-def]
+    """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z."""
+    largest = z[0]
+    for j in range(n):
+        largest = max(largest, z[j])
+    for j in range(n):
+        a[j] = scalar.exp(z[j] - largest)
+    total = cast(0.0, largest)
+    for j in range(n):
+        total += a[j]
+    for j in range(n):
+        a[j] /= total
+    return largest, total

@@ -1,0 +1,60 @@
+"""A spin barrier for the threads of one epoch: 0.2 us between two free cores, where a condition variable costs 20.
+
+It yields after SPINS turns, so that more threads than cores still make progress (measured elsewhere: 13 ms a meeting
+with eight spinning threads on two cores, 0.02 ms with yielding ones).
+"""
+
+import ctypes
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from hotloop.kernels.jit import inner
+from hotloop.kernels.simd import pointer
+
+SPINS = 2000
+_I64 = ir.IntType(64)
+
+if platform.system() == "Windows":
+    # SwitchToThread takes no argument and returns a BOOL, like sched_yield returns an int.
+    import llvmlite.binding as _llvm
+
+    _kernel32 = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    _llvm.add_symbol("sched_yield", ctypes.cast(_kernel32.SwitchToThread, ctypes.c_void_p).value)
+
+_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@intrinsic
+def _fetch_add(typing, counter, amount):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", args[0], args[1], "seq_cst")
+
+    return types.int64(types.CPointer(types.int64), types.int64), codegen
+
+
+@intrinsic
+def _atomic_load(typing, counter):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(args[0], "seq_cst", 8)
+
+    return types.int64(types.CPointer(types.int64)), codegen
+
+
+@inner
+def wait(counter, threads):  # type: ignore[no-untyped-def]
+    """Return when all `threads` threads have called. counter: int64 array (1,), zero before the first meeting."""
+    if threads == 1:
+        return
+    at = pointer(counter, 0)
+    arrived = _fetch_add(at, 1)
+    target = (arrived // threads + 1) * threads
+    spins = 0
+    while _atomic_load(at) < target:
+        spins += 1
+        if spins > SPINS:
+            _yield()
+            spins = 0

@@ -1,0 +1,225 @@
+"""Dense layers: forward, gradients and the fused update, for one row and for many.
+
+z = x @ weight + bias; x (n, fan_in), weight (fan_in, fan_out), bias (fan_out,), out and delta (n, fan_out); float32 or
+float64, all of one dtype, C-contiguous. `activation` is a code of `activations`. Nothing is checked here.
+
+Order of every sum (so that bits depend on no tile, thread or machine): z begins with the bias and adds x[k] weight[k]
+for ascending k; a weight begins with itself and adds x[b] delta[b] for ascending b; an input gradient runs along the
+lanes: lane l adds delta[j] weight[j] for j = l, l + 16, ..., then the 16 lanes are added as a tree.
+"""
+
+import numpy as np
+
+from hotloop.kernels import activations
+from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.simd import (
+    DOT_ROWS,
+    DOT_UNITS,
+    LANES,
+    TILE_ROWS,
+    TILE_VECTORS,
+    advance,
+    cast,
+    dot,
+    dots,
+    dots_row,
+    fma,
+    pointer,
+    tile,
+    tile_narrow,
+    tile_row,
+    tile_row_narrow,
+)
+
+TILE_WIDTH = LANES * TILE_VECTORS
+DOTS = DOT_ROWS * DOT_UNITS
+DEPTH = 256  # terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, the size of a first-level cache
+
+
+@inner
+def _wide(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+    tiled = rows - rows % TILE_ROWS
+    for r in range(0, tiled, TILE_ROWS):
+        at, into = advance(init, r * init_row), advance(out, r * out_row)
+        tile(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
+    for r in range(tiled, rows):
+        at, into = advance(init, r * init_row), advance(out, r * out_row)
+        tile_row(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
+
+
+@inner
+def _narrow(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+    tiled = rows - rows % TILE_ROWS
+    for r in range(0, tiled, TILE_ROWS):
+        at, into = advance(init, r * init_row), advance(out, r * out_row)
+        tile_narrow(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
+    for r in range(tiled, rows):
+        at, into = advance(init, r * init_row), advance(out, r * out_row)
+        tile_row_narrow(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
+
+
+@inner
+def _column(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        total = init[r * init_row]
+        for k in range(depth):
+            total = fma(x[r * x_row + k * x_k], weight[k * weight_k], total)
+        out[r * out_row] = total
+
+
+@inner
+def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+    """out[r, c] = init[r, c] + sum_k x[r, k] weight[k, c] on pointers, in tiles; init may be out.
+
+    x[r, k] lies at x_row r + x_k k, so a transposed x is read in place; init_row = 0 repeats one row (the bias).
+    """
+    wide = columns - columns % TILE_WIDTH
+    full = columns - columns % LANES
+    for k in range(0, depth, DEPTH):
+        some, xs, ws = min(DEPTH, depth - k), advance(x, k * x_k), advance(weight, k * weight_k)
+        for c in range(0, wide, TILE_WIDTH):
+            at, into = advance(init, c), advance(out, c)
+            _wide(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)
+        for c in range(wide, full, LANES):
+            at, into = advance(init, c), advance(out, c)
+            _narrow(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)
+        for c in range(full, columns):
+            at, into = advance(init, c), advance(out, c)
+            _column(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)
+        init, init_row = out, out_row
+
+
+@inner
+def _lane_dot(delta, weight, width, lanes):  # type: ignore[no-untyped-def]
+    """What `dot` computes, for any width: the same 16 chains, the same tree. lanes: vector of 16, overwritten."""
+    for lane in range(LANES):
+        lanes[lane] = cast(0.0, delta[0])
+        for j in range(lane, width, LANES):
+            lanes[lane] = fma(delta[j], weight[j], lanes[lane])
+    half = LANES // 2
+    while half > 0:
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+        half //= 2
+    return lanes[0]
+
+
+@inner
+def back_product(delta, delta_row, rows, weight, weight_row, units, width, out, out_row):  # type: ignore[no-untyped-def]
+    """out[r, u] *= sum_{j < width} delta[r, j] weight[u, j] on pointers; width a multiple of 16.
+
+    out holds the slope of each unit before, its delta after.
+    """
+    tiled_rows, tiled_units, row_units = rows - rows % DOT_ROWS, units - units % DOT_UNITS, units - units % DOTS
+    for u in range(0, tiled_units, DOT_UNITS):
+        block = advance(weight, u * weight_row)
+        for r in range(0, tiled_rows, DOT_ROWS):
+            dots(advance(delta, r * delta_row), delta_row, block, weight_row, advance(out, r * out_row + u), out_row, width)
+    for r in range(tiled_rows):
+        for u in range(tiled_units, units):
+            at = advance(weight, u * weight_row)
+            dot(advance(delta, r * delta_row), delta_row, at, weight_row, advance(out, r * out_row + u), out_row, width)
+    for r in range(tiled_rows, rows):
+        back = advance(delta, r * delta_row)
+        for u in range(0, row_units, DOTS):
+            at = advance(weight, u * weight_row)
+            dots_row(back, delta_row, at, weight_row, advance(out, r * out_row + u), out_row, width)
+        for u in range(row_units, units):
+            at = advance(weight, u * weight_row)
+            dot(back, delta_row, at, weight_row, advance(out, r * out_row + u), out_row, width)
+
+
+@jit
+def forward(x, weight, bias, activation, out):  # type: ignore[no-untyped-def]
+    """out = f(x @ weight + bias) for x (n, fan_in); writes out (n, fan_out)."""
+    rows, fan_in = x.shape
+    columns = weight.shape[1]
+    z, start = pointer(out, 0), pointer(bias, 0)
+    product(pointer(x, 0), fan_in, 1, rows, fan_in, pointer(weight, 0), columns, columns, start, 0, z, columns)
+    if activation == activations.SOFTMAX:
+        for r in range(rows):
+            activations.softmax(advance(z, r * columns), columns, advance(z, r * columns))
+    else:
+        activations.apply(activation, z, rows * columns, z)
+
+
+@jit
+def forward_row(x, weight, bias, activation, out):  # type: ignore[no-untyped-def]
+    """out = f(x @ weight + bias) for one row x (fan_in,); writes out (fan_out,)."""
+    fan_in, columns = weight.shape
+    z, start = pointer(out, 0), pointer(bias, 0)
+    product(pointer(x, 0), fan_in, 1, 1, fan_in, pointer(weight, 0), columns, columns, start, 0, z, columns)
+    if activation == activations.SOFTMAX:
+        activations.softmax(z, columns, z)
+    else:
+        activations.apply(activation, z, columns, z)
+
+
+@inner
+def add_rows(delta, delta_row, rows, columns, bias):  # type: ignore[no-untyped-def]
+    """bias[c] += sum_r delta[r, c] on pointers, in ascending r."""
+    for r in range(rows):
+        row = advance(delta, r * delta_row)
+        for c in range(columns):
+            bias[c] += row[c]
+
+
+@jit
+def update(x, delta, weight, bias):  # type: ignore[no-untyped-def]
+    """weight += x.T @ delta and bias += the column sums of delta, in place: the SGD step if delta holds -lr/n dloss/dz."""
+    rows, fan_in = x.shape
+    columns = weight.shape[1]
+    back, into = pointer(delta, 0), pointer(weight, 0)
+    product(pointer(x, 0), 1, fan_in, fan_in, rows, back, columns, columns, into, columns, into, columns)
+    add_rows(back, columns, rows, columns, pointer(bias, 0))
+
+
+@jit
+def update_row(x, delta, weight, bias):  # type: ignore[no-untyped-def]
+    """weight += outer(x, delta) and bias += delta for one row x (fan_in,), delta (fan_out,), in place."""
+    fan_in, columns = weight.shape
+    back, into = pointer(delta, 0), pointer(weight, 0)
+    product(pointer(x, 0), 1, fan_in, fan_in, 1, back, columns, columns, into, columns, into, columns)
+    add_rows(back, columns, 1, columns, pointer(bias, 0))
+
+
+@jit
+def weight_gradient(x, delta, dweight, dbias):  # type: ignore[no-untyped-def]
+    """dweight = x.T @ delta and dbias = the column sums of delta; writes dweight (fan_in, fan_out), dbias (fan_out,)."""
+    dweight[:] = 0
+    dbias[:] = 0
+    update(x, delta, dweight, dbias)
+
+
+@jit
+def weight_gradient_row(x, delta, dweight, dbias):  # type: ignore[no-untyped-def]
+    """dweight = outer(x, delta) and dbias = delta for one row; writes dweight (fan_in, fan_out), dbias (fan_out,)."""
+    dweight[:] = 0
+    dbias[:] = 0
+    update_row(x, delta, dweight, dbias)
+
+
+@inner
+def _input_gradient(delta, rows, weight, units, width, out):  # type: ignore[no-untyped-def]
+    back, block, into = pointer(delta, 0), pointer(weight, 0), pointer(out, 0)
+    if width % LANES == 0:
+        for i in range(rows * units):
+            into[i] = cast(1.0, into[i])
+        back_product(back, width, rows, block, width, units, width, into, units)
+        return
+    lanes = np.empty(LANES, out.dtype)
+    for r in range(rows):
+        for u in range(units):
+            into[r * units + u] = _lane_dot(advance(back, r * width), advance(block, u * width), width, lanes)
+
+
+@jit
+def input_gradient(delta, weight, out):  # type: ignore[no-untyped-def]
+    """out = delta @ weight.T for delta (n, fan_out); writes out (n, fan_in)."""
+    _input_gradient(delta, delta.shape[0], weight, weight.shape[0], weight.shape[1], out)
+
+
+@jit
+def input_gradient_row(delta, weight, out):  # type: ignore[no-untyped-def]
+    """out = delta @ weight.T for one row delta (fan_out,); writes out (fan_in,)."""
+    _input_gradient(delta, 1, weight, weight.shape[0], weight.shape[1], out)

@@ -1,0 +1,127 @@
+"""The one decorator of every kernel, and the folder that keeps the compiled code.
+
+Options and why:
+  nogil         epochs run on Python threads that must not hold each other up.
+  error_model   "numpy": no zero-division branch inside loops; 1/0 is infinity, as in NumPy.
+  cache         compiling every kernel takes seconds, loading milliseconds.
+  no fastmath   contraction and reciprocal estimates differ between machines, and NaN checks would be optimised
+                away. The micro-kernels ask for fused multiply-add explicitly; elementwise loops vectorise without it.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import llvmlite
+import llvmlite.binding
+import numba
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+if config.DISABLE_JIT:
+    raise ImportError(
+        "hotloop cannot run with NUMBA_DISABLE_JIT=1: its kernels are LLVM vector code without a Python equivalent. "
+        "Unset NUMBA_DISABLE_JIT; tests/reference.py in the source tree holds a plain NumPy twin of every kernel."
+    )
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _source_hash() -> str:
+    """Hash of all kernel sources, Numba and processor: Numba itself only watches the file of the cached function."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode())
+    digest.update(f"{config.CPU_NAME} {config.CPU_FEATURES} {llvmlite.binding.get_host_cpu_name()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _cache_root() -> Path:
+    """HOTLOOP_CACHE_DIR, else NUMBA_CACHE_DIR, else the user's cache folder of this platform."""
+    chosen = os.environ.get("HOTLOOP_CACHE_DIR") or config.CACHE_DIR
+    if chosen:
+        return Path(chosen)
+    if platform.system() == "Windows":
+        return Path(os.environ.get("LOCALAPPDATA") or tempfile.gettempdir()) / "hotloop" / "cache"
+    if platform.system() == "Darwin":
+        return Path("~/Library/Caches/hotloop").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hotloop"
+
+
+SOURCE_HASH = _source_hash()
+CACHE_FOLDER = _cache_root() / SOURCE_HASH
+
+
+class _Locator(_CacheLocator):
+    """Puts all kernels of one source state into one folder."""
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        self._py_file = file  # Numba's own warnings about what cannot be cached name it
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(CACHE_FOLDER)
+
+    def get_source_stamp(self) -> str:
+        return SOURCE_HASH
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_Locator":
+        return cls(py_func, py_file)
+
+
+class _CacheImpl(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(FunctionCache):
+    """A cache that is never a reason to fail: an unwritable or broken folder costs a compilation and one warning."""
+
+    _impl_class = _CacheImpl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # truncated or foreign file: compile again, and overwrite it
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            warnings.warn(
+                f"compiled kernels cannot be kept in {CACHE_FOLDER} ({error}); every new process compiles them again. "
+                "Set HOTLOOP_CACHE_DIR to a writable folder.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self.disable()
+
+
+def inner(function: F) -> F:
+    """Compile a function that only kernels call (its arguments are pointers): no Python entry, no cache file."""
+    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
+
+
+def jit(function: F) -> F:
+    """Compile a kernel on its first call for each dtype; keep the machine code in CACHE_FOLDER.
+
+    Called from another kernel it is compiled into that kernel, as an `inner` function: an entry and a cache file for
+    each of the forty functions under an epoch would double the time of the first compilation.
+    """
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = _Cache(function)
+    called: Any = inner(function)
+    dispatcher.get_call_template, dispatcher.get_overload = called.get_call_template, called.get_overload
+    return cast(F, dispatcher)

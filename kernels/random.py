@@ -1,0 +1,95 @@
+"""Counter-based random numbers: any draw can be made again from (seed, stream, index), in any order, on any thread.
+
+Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+The seed is the key. The counter's upper half names the stream (shuffle of epoch e, weights of layer l, ...).
+"""
+
+import numpy as np
+
+from hotloop.kernels.jit import jit
+from hotloop.kernels.scalar import log
+
+SHUFFLE, INIT = 1, 2  # kinds of streams
+
+_MASK = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+_ONE = np.uint64(1)
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+
+
+@jit
+def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Ten rounds of Philox4x32: four random 32-bit words (as uint64) from a 128-bit counter and a 64-bit key."""
+    c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
+    k0, k1 = np.uint64(k0), np.uint64(k1)
+    for _ in range(10):
+        p0, p1 = _M0 * c0, _M1 * c2
+        c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ k0, p1 & _MASK, (p0 >> _SHIFT) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+@jit
+def words(seed, kind, stream, index):  # type: ignore[no-untyped-def]
+    """Two random 64-bit words, uint64, number `index` of the stream (kind, stream) of a seed."""
+    key, counter = np.uint64(seed), np.uint64(index)
+    a, b, c, d = philox(
+        counter & _MASK, counter >> _SHIFT, np.uint64(stream) & _MASK, np.uint64(kind), key & _MASK, key >> _SHIFT
+    )
+    return (a << _SHIFT) | b, (c << _SHIFT) | d
+
+
+@jit
+def uniform(seed, kind, stream, index):  # type: ignore[no-untyped-def]
+    """Two float64 uniform in [0, 1), with 53 random bits each."""
+    a, b = words(seed, kind, stream, index)
+    unit = 1.0 / 9007199254740992.0
+    return float(a >> np.uint64(11)) * unit, float(b >> np.uint64(11)) * unit
+
+
+@jit
+def permutation(seed, epoch, out):  # type: ignore[no-untyped-def]
+    """Fill out (n,) int64 with the order of the samples in an epoch: Fisher and Yates' shuffle of 0..n-1.
+
+    The draw below bound is the high half of word * bound: its bias is below n / 2**32, four draws for each Philox call.
+    """
+    n = out.shape[0]
+    for i in range(n):
+        out[i] = i
+    for block in range(0, n, 4):
+        a, b = words(seed, SHUFFLE, epoch, block)
+        for lane in range(min(4, n - block)):
+            i = n - 1 - block - lane
+            word = a if lane < 2 else b
+            half = word >> _SHIFT if lane % 2 == 0 else word & _MASK
+            j = np.int64((half * np.uint64(i + 1)) >> _SHIFT)
+            out[i], out[j] = out[j], out[i]
+
+
+@jit
+def fill_uniform(seed, stream, limit, out):  # type: ignore[no-untyped-def]
+    """Fill out (rows, columns) in place with draws uniform in [-limit, limit)."""
+    rows, columns = out.shape
+    for r in range(rows):
+        for c in range(columns):
+            u, _ = uniform(seed, INIT, stream, r * columns + c)
+            out[r, c] = limit * (2.0 * u - 1.0)
+
+
+@jit
+def fill_normal(seed, stream, scale, out):  # type: ignore[no-untyped-def]
+    """Fill out (rows, columns) in place with normal draws of mean 0 and standard deviation `scale`.
+
+    Marsaglia's polar method (SIAM Review 6, 1964): only square root and our own logarithm, so the same bits everywhere.
+    """
+    rows, columns = out.shape
+    for r in range(rows):
+        for c in range(columns):
+            s, u, attempt = 0.0, 0.0, 0
+            while s >= 1.0 or s == 0.0:
+                a, b = uniform(seed, INIT, stream, (r * columns + c) * 64 + attempt)
+                u, v = 2.0 * a - 1.0, 2.0 * b - 1.0
+                s = u * u + v * v
+                attempt += 1
+            out[r, c] = scale * u * np.sqrt(-2.0 * log(s) / s)

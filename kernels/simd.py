@@ -1,0 +1,312 @@
+"""Register-tiled micro-kernels, written once as LLVM vector IR for float32, float64 and every vector width.
+
+Every vector has LANES = 16 elements; LLVM splits it into the registers of the machine (one AVX-512, two AVX, four NEON
+for float32). 16 is a constant of the algorithm: it fixes the order of every sum along the lanes, so results have the
+same bits on every machine. Only the tile shapes below depend on the machine, and they change no bit:
+an output element is one ascending chain of fused multiply-adds wherever its tile begins or ends.
+
+Pointers are `CPointer(float32 | float64)`; strides and offsets count elements. `pointer[i]` works like `array[i]`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+LANES = 16
+
+_I64 = ir.IntType(64)
+_I32 = ir.IntType(32)
+
+
+def _has_avx512() -> bool:
+    if config.CPU_FEATURES is not None:
+        return "+avx512f" in config.CPU_FEATURES
+    if config.CPU_NAME not in (None, "host"):
+        return False
+    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+
+
+def _vector(element: ir.Type, lanes: int = LANES) -> ir.VectorType:
+    return ir.VectorType(element, lanes)
+
+
+def _load(builder: Any, pointer: Any, offset: int, lanes: int = LANES) -> Any:
+    element = pointer.type.pointee
+    at = builder.bitcast(builder.gep(pointer, [_I64(offset)]), _vector(element, lanes).as_pointer())
+    return builder.load(at, align=4 if isinstance(element, ir.FloatType) else 8)
+
+
+def _store(builder: Any, value: Any, pointer: Any, offset: int) -> None:
+    element = pointer.type.pointee
+    at = builder.bitcast(builder.gep(pointer, [_I64(offset)]), value.type.as_pointer())
+    builder.store(value, at, align=4 if isinstance(element, ir.FloatType) else 8)
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(_vector(scalar.type), ir.Undefined)
+    first = builder.insert_element(undefined, scalar, _I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = a.type
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    width = "f32" if isinstance(element, ir.FloatType) else "f64"
+    name = f"llvm.fma.v{kind.count}{width}" if isinstance(kind, ir.VectorType) else f"llvm.fma.{width}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+class _Loop:
+    """`for index in range(0, stop, step)` around values carried in registers; the body may run zero times."""
+
+    def __init__(self, builder: Any, stop: Any, step: int, carried: list[Any]) -> None:
+        self.builder, self.step, self.stop, self.initial = builder, step, stop, carried
+        self.before = builder.block
+        self.body = builder.append_basic_block("loop")
+        self.after = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed(">", stop, _I64(0)), self.body, self.after)
+        builder.position_at_end(self.body)
+        self.index = builder.phi(_I64)
+        self.index.add_incoming(_I64(0), self.before)
+        self.carried = []
+        for value in carried:
+            phi = builder.phi(value.type)
+            phi.add_incoming(value, self.before)
+            self.carried.append(phi)
+
+    def close(self, updated: list[Any]) -> list[Any]:
+        """End the body; return the carried values as they stand after the loop."""
+        builder = self.builder
+        following = builder.add(self.index, _I64(self.step))
+        self.index.add_incoming(following, self.body)
+        for phi, value in zip(self.carried, updated, strict=True):
+            phi.add_incoming(value, self.body)
+        builder.cbranch(builder.icmp_signed("<", following, self.stop), self.body, self.after)
+        builder.position_at_end(self.after)
+        results = []
+        for initial, value in zip(self.initial, updated, strict=True):
+            phi = builder.phi(value.type)
+            phi.add_incoming(initial, self.before)
+            phi.add_incoming(value, self.body)
+            results.append(phi)
+        return results
+
+
+@intrinsic
+def pointer(typing, array, offset):  # type: ignore[no-untyped-def]
+    """Pointer to element `offset` of a C-contiguous array, counted over all its dimensions."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.gep(data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def advance(typing, base, offset):  # type: ignore[no-untyped-def]
+    """Pointer `offset` elements further."""
+    return base(base, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+
+
+@intrinsic
+def cast(typing, value, like):  # type: ignore[no-untyped-def]
+    """`value` in the type of `like`: 0.5 beside a float32 would otherwise make the whole formula float64."""
+    return like(value, like), lambda context, builder, signature, args: context.cast(
+        builder, args[0], signature.args[0], signature.return_type
+    )
+
+
+@intrinsic
+def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """a * b + c with one rounding."""
+    return a(a, a, a), lambda context, builder, signature, args: _fma(builder, *args)
+
+
+@intrinsic
+def float_to_bits(typing, value):  # type: ignore[no-untyped-def]
+    """The bits of a float32 as int32, of a float64 as int64."""
+    integer = types.int32 if value == types.float32 else types.int64
+    return integer(value), lambda context, builder, signature, args: builder.bitcast(
+        args[0], context.get_value_type(signature.return_type)
+    )
+
+
+@intrinsic
+def bits_to_float(typing, bits):  # type: ignore[no-untyped-def]
+    """The float32 with the bits of an int32, the float64 with those of an int64."""
+    real = types.float32 if bits == types.int32 else types.float64
+    return real(bits), lambda context, builder, signature, args: builder.bitcast(
+        args[0], context.get_value_type(signature.return_type)
+    )
+
+
+def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
+    """Tile of a matrix product, held in registers: out[r, c] = init[r, c] + sum_k x[r, k] * weight[k, c]."""
+
+    @intrinsic
+    def tile(typing, x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth):  # type: ignore[no-untyped-def]
+        size = types.intp
+        signature = types.void(x, size, size, weight, size, init, size, out, size, size)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth = args
+            columns = range(vectors)
+            x_rows = [builder.mul(_I64(r), x_row) for r in range(rows)]
+            start = []
+            for r in range(rows):
+                row = builder.gep(init, [builder.mul(_I64(r), init_row)])
+                start += [_load(builder, row, LANES * v) for v in columns]
+            loop = _Loop(builder, depth, 1, [x, weight, *start])
+            x_at, weight_at, *chains = loop.carried
+            weights = [_load(builder, weight_at, LANES * v) for v in columns]
+            updated = []
+            for r in range(rows):
+                factor = _splat(builder, builder.load(builder.gep(x_at, [x_rows[r]])))
+                updated += [_fma(builder, factor, weights[v], chains[r * vectors + v]) for v in columns]
+            x_next, weight_next = builder.gep(x_at, [x_k]), builder.gep(weight_at, [weight_k])
+            sums = loop.close([x_next, weight_next, *updated])[2:]
+            for r in range(rows):
+                row = builder.gep(out, [builder.mul(_I64(r), out_row)])
+                for v in columns:
+                    _store(builder, sums[r * vectors + v], row, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def _tree(builder: Any, vectors: list[Any]) -> Any:
+    """Sum every vector along its lanes (l + l+8, then +4, +2, +1) and return the sums as one vector, in order.
+
+    Two vectors are folded into one per step, so that n sums cost 3 n operations instead of 8 n.
+    """
+    width = LANES
+    while width > 1:
+        half, count = width // 2, vectors[0].type.count
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True)) if len(vectors) > 1 else [(vectors[0], None)]
+        folded = []
+        for left, right in pairs:
+            trees = range((count if right is None else 2 * count) // width)
+            low = [tree * width + lane for tree in trees for lane in range(half)]
+            mask = ir.VectorType(_I32, len(low))
+            other = left if right is None else right
+            a = builder.shuffle_vector(left, other, ir.Constant(mask, low))
+            b = builder.shuffle_vector(left, other, ir.Constant(mask, [lane + half for lane in low]))
+            folded.append(builder.fadd(a, b))
+        vectors, width = folded, half
+    return vectors[0]
+
+
+def _make_dots(rows: int, units: int) -> Callable[..., None]:
+    """Dot products along the lanes: out[r, u] *= sum_j delta[r, j] * weight[u, j]; rows * units is a power of two."""
+
+    @intrinsic
+    def dots(typing, delta, delta_row, weight, weight_row, out, out_row, width):  # type: ignore[no-untyped-def]
+        size = types.intp
+        signature = types.void(delta, size, weight, size, out, size, size)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            delta, delta_row, weight, weight_row, out, out_row, width = args
+            zero = ir.Constant(_vector(delta.type.pointee), [0.0] * LANES)
+            delta_rows = [builder.mul(_I64(r), delta_row) for r in range(rows)]
+            weight_rows = [builder.mul(_I64(u), weight_row) for u in range(units)]
+            loop = _Loop(builder, width, LANES, [delta, weight, *[zero] * (rows * units)])
+            delta_at, weight_at, *chains = loop.carried
+            deltas = [_load(builder, builder.gep(delta_at, [offset]), 0) for offset in delta_rows]
+            weights = [_load(builder, builder.gep(weight_at, [offset]), 0) for offset in weight_rows]
+            updated = [
+                _fma(builder, deltas[r], weights[u], chains[r * units + u]) for r in range(rows) for u in range(units)
+            ]
+            step = _I64(LANES)
+            sums = loop.close([builder.gep(delta_at, [step]), builder.gep(weight_at, [step]), *updated])[2:]
+            total = _tree(builder, sums)
+            for r in range(rows):
+                row = builder.gep(out, [builder.mul(_I64(r), out_row)])
+                mask = ir.Constant(ir.VectorType(_I32, units), [r * units + u for u in range(units)])
+                part = builder.shuffle_vector(total, total, mask)
+                _store(builder, builder.fmul(part, _load(builder, row, 0, units)), row, 0)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return dots
+
+
+def _make_gather(vectors: int) -> Callable[..., None]:
+    """Sparse row times matrix: out[c] += sum_k value[k] * weight[index[k], c]."""
+
+    @intrinsic
+    def gather(typing, index, value, count, weight, weight_row, out):  # type: ignore[no-untyped-def]
+        signature = types.void(index, value, types.intp, weight, types.intp, out)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            index, value, count, weight, weight_row, out = args
+            columns = range(vectors)
+            loop = _Loop(builder, count, 1, [_load(builder, out, LANES * v) for v in columns])
+            factor = _splat(builder, builder.load(builder.gep(value, [loop.index])))
+            k = builder.sext(builder.load(builder.gep(index, [loop.index])), _I64)
+            row = builder.gep(weight, [builder.mul(k, weight_row)])
+            updated = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v]) for v in columns]
+            sums = loop.close(updated)
+            for v in columns:
+                _store(builder, sums[v], out, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return gather
+
+
+def _make_scatter(vectors: int) -> Callable[..., None]:
+    """Rank-one update of the rows that a sparse row touches: weight[index[k], c] += value[k] * delta[c]."""
+
+    @intrinsic
+    def scatter(typing, index, value, count, weight, weight_row, delta):  # type: ignore[no-untyped-def]
+        signature = types.void(index, value, types.intp, weight, types.intp, delta)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            index, value, count, weight, weight_row, delta = args
+            columns = range(vectors)
+            deltas = [_load(builder, delta, LANES * v) for v in columns]
+            loop = _Loop(builder, count, 1, [])
+            factor = _splat(builder, builder.load(builder.gep(value, [loop.index])))
+            k = builder.sext(builder.load(builder.gep(index, [loop.index])), _I64)
+            row = builder.gep(weight, [builder.mul(k, weight_row)])
+            for v in columns:
+                _store(builder, _fma(builder, factor, deltas[v], _load(builder, row, LANES * v)), row, LANES * v)
+            loop.close([])
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return scatter
+
+
+# Tile shapes by the registers of the host. AVX-512 (and NEON, counted in float32) has 32 registers, AVX 16: the sums,
+# one row of weights and one factor must fit, or LLVM spills inside the loop.
+if _has_avx512():
+    TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS = 8, 2, 4, 4, 8
+else:
+    TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS = 6, 1, 2, 2, 4
+
+tile = _make_tile(TILE_ROWS, TILE_VECTORS)
+tile_row = _make_tile(1, TILE_VECTORS)
+tile_narrow = _make_tile(TILE_ROWS, 1)
+tile_row_narrow = _make_tile(1, 1)
+dots = _make_dots(DOT_ROWS, DOT_UNITS)
+dots_row = _make_dots(1, DOT_ROWS * DOT_UNITS)
+dot = _make_dots(1, 1)
+gather = _make_gather(SPARSE_VECTORS)
+gather_pair = _make_gather(2)
+gather_one = _make_gather(1)
+scatter = _make_scatter(SPARSE_VECTORS)
+scatter_pair = _make_scatter(2)
+scatter_one = _make_scatter(1)

@@ -1,0 +1,178 @@
+"""Runs the epoch kernels in pieces of about 20 ms, on as many threads as pay, and lets Python breathe in between."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotloop import layout
+from hotloop.kernels import epochs
+from hotloop.kernels.network import Network, Samples
+from hotloop.objectives import Objective
+
+PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
+THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
+PREDICT_ROWS = 64  # rows of an inference block: their values stay in the first-level cache
+
+
+def available_threads() -> int:
+    """Cores this process may run on: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        share, period = quota.read_text().split()
+        if share != "max":
+            cores = min(cores, max(1, int(share) // int(period)))
+    return cores
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back while kernels run: a thread that left its fellows waiting at a barrier would hang them.
+
+    Yields a function that tells whether the signal has come.
+    """
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+
+
+class Pieces:
+    """Divides a run of rows into pieces by the time the last piece took."""
+
+    def __init__(self, step: int, first: int) -> None:
+        self.step = step
+        self.rows = max(step, first // step * step)
+
+    def run(self, n: int, work: Callable[[int, int], float], after: Callable[[int, float], bool]) -> bool:
+        """Call work(start, stop) over 0 .. n and after(stop, result) behind each; False if `after` said to stop."""
+        start = 0
+        while start < n:
+            stop = min(n, start + self.rows)
+            began = time.perf_counter()
+            result = work(start, stop)
+            seconds = time.perf_counter() - began
+            if not after(stop, result):
+                return False
+            fitting = int((stop - start) * min(4.0, PIECE_SECONDS / max(seconds, 1e-6)))
+            self.rows = max(self.step, fitting // self.step * self.step)
+            start = stop
+        return True
+
+
+class Engine:
+    """One model, one objective, one batch size: the working memory of a fit, and the call of its kernel."""
+
+    def __init__(
+        self, network: Network, X: NDArray[Any], objective: Objective, batch_size: int, threads: int, per_sample: bool
+    ) -> None:
+        self.n, self.batch_size, self.per_sample = len(X), batch_size, per_sample
+        self.network, self.code = network, objective.code
+        self.order = np.arange(self.n)
+        self.samples = Samples(X, objective.targets, objective.labels, self.order)
+        rows = 1 if per_sample else min(batch_size, epochs.BLOCK)
+        plan, size = replan(network.plan, objective.activation, rows)
+        self.network = Network(plan, network.params)
+        lists = size if per_sample else 0
+        dtype = network.params.dtype
+        self.scratch = epochs.Scratch(
+            layout.aligned(size, dtype),
+            np.zeros(lists, np.int32),
+            np.zeros(lists, dtype),
+            np.zeros(epochs.BLOCK),
+            np.zeros(1, np.int64),
+        )
+        work = int((plan[1:, 2] * plan[:-1, 0]).sum()) * 3 * min(batch_size, self.n)
+        self.threads = 1 if per_sample else max(1, min(threads, work // THREAD_PAYS))
+        self.pieces = Pieces(min(batch_size, self.n), 256)
+        self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def run(self, start: int, stop: int, rule: epochs.Rule) -> float:
+        """Train on positions start .. stop of the order; return the sum of the losses."""
+        if self.per_sample:
+            return float(epochs.per_sample(self.network, self.samples, start, stop, self.code, rule.lr, self.scratch))
+
+        def work(thread: int) -> float:
+            return float(
+                epochs.mini_batch(
+                    self.network,
+                    self.samples,
+                    start,
+                    stop,
+                    self.batch_size,
+                    self.code,
+                    rule,
+                    self.scratch,
+                    thread,
+                    self.threads,
+                )
+            )
+
+        others = [self._pool.submit(work, t) for t in range(1, self.threads)] if self._pool else []
+        total = work(0)
+        for other in others:
+            other.result()
+        return total
+
+
+def replan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+    """The plan of the same network for blocks of `rows` rows and another last activation; the workspace's size."""
+    sizes = [int(width) for width in plan[:, 0]]
+    return layout.make_plan(sizes, [*plan[1:-1, 6], output], bool(plan[1, 5]), rows)
+
+
+def infer(network: Network, X: NDArray[Any], output: int, threads: int) -> NDArray[Any]:
+    """The network's outputs (n, k) for X, by the given last activation; rows are divided over threads."""
+    n, k = len(X), int(network.plan[-1, 0])
+    out = np.empty((n, k), network.params.dtype)
+    plan, size = replan(network.plan, output, PREDICT_ROWS)
+    net = Network(plan, network.params)
+    per_row = int((plan[1:, 2] * plan[:-1, 0]).sum())
+    threads = max(1, min(threads, n * per_row // THREAD_PAYS, -(-n // PREDICT_ROWS)))
+    work = [layout.aligned(size, network.params.dtype) for _ in range(threads)]
+
+    def part(thread: int, start: int, stop: int) -> None:
+        begin = start + (stop - start) * thread // threads
+        end = start + (stop - start) * (thread + 1) // threads
+        epochs.predict(net, X, begin, end, PREDICT_ROWS, work[thread], out)
+
+    if threads == 1:
+        part(0, 0, min(n, PREDICT_ROWS))  # the first call may compile: not a measure for the pieces
+        rest = Pieces(PREDICT_ROWS, 4096)
+        rest.run(n, lambda start, stop: part(0, start, stop) or 0.0, lambda stop, result: True)
+        return out
+    with ThreadPoolExecutor(threads - 1) as pool:
+
+        def piece(start: int, stop: int) -> float:
+            others = [pool.submit(part, t, start, stop) for t in range(1, threads)]
+            part(0, start, stop)
+            for other in others:
+                other.result()
+            return 0.0
+
+        Pieces(PREDICT_ROWS * threads, 4096).run(n, piece, lambda stop, result: True)
+    return out

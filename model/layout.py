@@ -1,0 +1,56 @@
+"""Where things lie: parameters in one flat, aligned buffer, values and slopes in one workspace.
+
+A layer's weight is (fan_in, padded): fan_out rounded up to the vector's 16 lanes, the padding zero and staying zero,
+so the kernels have no column edge. Weights begin on cache lines.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hotloop.kernels import network
+from hotloop.kernels.simd import LANES
+
+ALIGNMENT = 64
+PAGE_ALIAS = 256  # rows a multiple of this many elements apart fall into the same few cache sets
+
+
+def aligned(count: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Zeros (count,) that begin on a cache line."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(count * size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count * size].view(dtype)
+
+
+def padded(width: int) -> int:
+    """The width rounded up to whole vectors."""
+    return -(-width // LANES) * LANES
+
+
+def parameter_count(sizes: Sequence[int]) -> int:
+    """Elements of the flat buffer, padding included."""
+    return sum((fan_in + 1) * padded(fan_out) for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def make_plan(sizes: Sequence[int], activations: Sequence[int], bias: bool, rows: int) -> tuple[NDArray[np.int64], int]:
+    """The plan of `kernels.network` for blocks of `rows` rows, and the elements of the workspace it speaks of."""
+    plan = np.zeros((len(sizes), 9), np.int64)
+    parameter = place = 0
+    for layer, width in enumerate(sizes):
+        line = plan[layer]
+        stride = padded(width)
+        if rows > 1 and stride % PAGE_ALIAS == 0:
+            stride += LANES
+        line[network.WIDTH], line[network.PADDED], line[network.STRIDE] = width, padded(width), stride
+        line[network.VALUE], line[network.SLOPE] = place, place + rows * stride
+        place += 2 * rows * stride
+        if layer > 0:
+            line[network.WEIGHT] = parameter
+            line[network.BIAS] = parameter + sizes[layer - 1] * padded(width)
+            line[network.HAS_BIAS] = bias
+            line[network.ACTIVATION] = activations[layer - 1]
+            parameter += (sizes[layer - 1] + 1) * padded(width)
+    return plan, place

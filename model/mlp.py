@@ -1,0 +1,166 @@
+"""The multi-layer perceptron: its layers, its parameters, its predictions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from hotloop import check, engine, files, initial, layout
+from hotloop.kernels import activations, epochs, network, scalar
+
+DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
+
+
+class MLP:
+    """A multi-layer perceptron: a_0 = x, z_l = a_{l-1} @ weight_l + bias_l, a_l = f_l(z_l).
+
+    sizes       units of the input, of every hidden layer and of the output
+    activation  of the hidden layers: one name, or one for each
+    output      activation of the last layer: identity, softmax (classes), sigmoid, step (perceptron), ...
+    bias        False leaves every bias at zero
+    init        "auto" (He's before rectifiers, Glorot's otherwise), he_, glorot_, lecun_ with uniform or normal, zeros
+    dtype       "float32" or "float64"
+    seed        of the initial weights
+
+    Raises ValueError or TypeError for anything else, naming the argument.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Sequence[str] = "relu",
+        output: str = "identity",
+        bias: bool = True,
+        init: str = "auto",
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+    ) -> None:
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+            raise ValueError(f"sizes: got {sizes!r}, expected two or more layer widths, such as [784, 128, 10].")
+        self.sizes = tuple(check.integer(f"sizes[{i}]", width, 1) for i, width in enumerate(sizes))
+        self.activations = _hidden(activation, len(self.sizes) - 2)
+        self.output = check.choice("output", output, activations.CODES)
+        if self.output == "softmax" and self.sizes[-1] == 1:
+            raise ValueError("output: softmax over one unit is always 1; use 'sigmoid' for two classes.")
+        self.bias = check.boolean("bias", bias)
+        self.dtype = check.float_dtype("dtype", dtype)
+        self.init = check.choice("init", init, initial.NAMES)
+        self.seed = check.integer("seed", seed, 0, 2**64 - 1)
+        self.loss: str | None = None
+        self.decision = {"softmax": "argmax", "sigmoid": "threshold", "step": "threshold"}.get(self.output, "value")
+        self.params = layout.aligned(layout.parameter_count(self.sizes), self.dtype)
+        codes = [activations.CODES[name] for name in (*self.activations, self.output)]
+        plan, _ = layout.make_plan(self.sizes, codes, self.bias, 1)
+        self._network = network.Network(plan, self.params)
+        for layer, weight in enumerate(self.weights):
+            following = (*self.activations, self.output)[layer]
+            initial.fill(weight, self.init, following, self.seed, layer)
+        self._one: tuple[NDArray[Any], ...] | None = None
+
+    @property
+    def weights(self) -> list[NDArray[Any]]:
+        """Views of the weights, (fan_in, fan_out) each: writing to them changes the model."""
+        views = []
+        for line, fan_in, fan_out in zip(self._network.plan[1:], self.sizes[:-1], self.sizes[1:], strict=True):
+            start, ld = line[network.WEIGHT], line[network.PADDED]
+            views.append(self.params[start : start + fan_in * ld].reshape(fan_in, ld)[:, :fan_out])
+        return views
+
+    @property
+    def biases(self) -> list[NDArray[Any]]:
+        """Views of the biases, (fan_out,) each; zero and unused with bias=False."""
+        starts = self._network.plan[1:, network.BIAS]
+        return [self.params[s : s + fan_out] for s, fan_out in zip(starts, self.sizes[1:], strict=True)]
+
+    @property
+    def n_params(self) -> int:
+        """Number of trainable parameters."""
+        return sum((i + self.bias) * o for i, o in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+    def __repr__(self) -> str:
+        hidden = f", activation={list(self.activations)}" if self.activations else ""
+        return f"MLP({list(self.sizes)}{hidden}, output={self.output!r}, dtype='{self.dtype}') # {self.n_params:,} parameters"
+
+    def forward(self, X: ArrayLike) -> NDArray[Any]:
+        """Outputs (n, n_outputs) of the last activation for X (n, n_features)."""
+        rows = check.matrix("X", X, self.sizes[0], self.dtype)
+        return engine.infer(self._network, rows, activations.CODES[self.output], engine.available_threads())
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predictions for X (n, n_features), by what the model was trained for.
+
+        Classes 0 .. k-1 (n,) for softmax and cross-entropy; 0 or 1 for sigmoid, step, logistic and perceptron; -1 or
+        +1 for hinge; rates for poisson; else the outputs themselves. One output gives (n,), several (n, n_outputs).
+        """
+        return self._decide(self.forward(X))
+
+    def predict_one(self, x: ArrayLike) -> Any:
+        """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
+        row = np.asarray(x, self.dtype)
+        if row.shape != (self.sizes[0],):
+            raise ValueError(f"x: got shape {row.shape}, expected ({self.sizes[0]},).")
+        if self._one is None:
+            plan, size = layout.make_plan(self.sizes, self._network.plan[1:, network.ACTIVATION].tolist(), self.bias, 1)
+            self._one = (plan, layout.aligned(size, self.dtype), np.empty((1, self.sizes[-1]), self.dtype))
+        plan, work, out = self._one
+        epochs.predict(network.Network(plan, self.params), check.for_kernels(row, self.dtype)[None], 0, 1, 1, work, out)
+        if np.isnan(out[0, 0]):
+            check.finite("x", row, row)
+        return self._decide(out)[0]
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Class probabilities (n, n_classes); two columns for one sigmoid output, one per label for several.
+
+        Raises ValueError for a model whose outputs are no probabilities.
+        """
+        outputs = self.forward(X)
+        if self.output == "softmax":
+            return outputs
+        if self.output == "identity" and self.loss == "cross_entropy":
+            shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        if self.output == "identity" and self.loss == "logistic":
+            outputs = 1 / (1 + np.exp(-outputs))
+        elif self.output != "sigmoid":
+            raise ValueError(
+                f"predict_proba: output {self.output!r} trained with loss {self.loss!r} gives no probabilities; "
+                "use output 'softmax' or 'sigmoid'."
+            )
+        return np.hstack([1 - outputs, outputs]) if self.sizes[-1] == 1 else outputs
+
+    def _decide(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        if self.decision == "argmax":
+            return outputs.argmax(axis=1)
+        if self.decision == "sign":
+            chosen: NDArray[Any] = np.where(outputs > (0.5 if self.output == "step" else 0), 1, -1)
+        elif self.decision == "threshold":
+            chosen = (outputs > (0 if self.output == "identity" else 0.5)).astype(np.int64)
+        else:
+            chosen = np.exp(outputs) if self.decision == "exp" else outputs.copy()
+        return chosen[:, 0] if self.sizes[-1] == 1 else chosen
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a safetensors file; an existing file is replaced only once the new one is whole."""
+        files.save(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> "MLP":
+        """Read a model that `save` wrote; runs no code of the file. Raises ValueError for anything else."""
+        return files.load(Path(path))
+
+
+def _hidden(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
+    """One activation name per hidden layer."""
+    names = [activation] * layers if isinstance(activation, str) else list(activation)
+    if isinstance(activation, str) and not layers:
+        names_to_check = [activation]
+    else:
+        names_to_check = names
+    for name in names_to_check:
+        if check.choice("activation", name, activations.CODES) == "softmax":
+            raise ValueError("activation: softmax belongs to the output; expected a function of one unit.")
+    if len(names) != layers:
+        raise ValueError(f"activation: got {len(names)} names, expected {layers}, one for each hidden layer.")
+    return tuple(names)

@@ -1,0 +1,134 @@
+"""What training minimises: a loss bound to a model's output, and how y is read for it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hotloop import check
+from hotloop.kernels import activations, losses
+
+if TYPE_CHECKING:
+    from hotloop.mlp import MLP
+
+# The outputs each loss goes with. A loss of logits takes z itself: its own output only names how predictions are made.
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "mse": tuple(name for name in activations.CODES if name != "step"),
+    "mae": tuple(name for name in activations.CODES if name != "step"),
+    "huber": tuple(name for name in activations.CODES if name != "step"),
+    "hinge": ("identity", "tanh", "step"),
+    "squared_hinge": ("identity", "tanh", "step"),
+    "logistic": ("identity", "sigmoid", "step"),
+    "cross_entropy": ("identity", "softmax"),
+    "poisson": ("identity", "softplus"),
+    "perceptron": ("identity", "step"),
+}
+LOGITS = ("hinge", "squared_hinge", "logistic", "cross_entropy", "perceptron")
+DEFAULT = {"softmax": "cross_entropy", "sigmoid": "logistic", "step": "perceptron"}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss as the kernels take it, for one model and one y."""
+
+    loss: str
+    code: int  # of kernels.losses
+    activation: int  # of the last layer while training: identity where the loss takes logits
+    decision: str  # how a prediction is made of the outputs: see MLP.decision
+    targets: NDArray[Any]  # (n, k), or (0, k) where the loss takes classes
+    labels: NDArray[np.int32]  # (n,), or (0,)
+
+    def __len__(self) -> int:
+        return max(len(self.targets), len(self.labels))
+
+    def take(self, rows: NDArray[np.int64]) -> "Objective":
+        """The same objective for some of the samples."""
+        targets = self.targets[rows] if len(self.targets) else self.targets
+        labels = self.labels[rows] if len(self.labels) else self.labels
+        return Objective(self.loss, self.code, self.activation, self.decision, targets, labels)
+
+
+def resolve(loss: str | None, output: str) -> str:
+    """The loss to train an output with: the named one, or the output's own."""
+    if loss is None:
+        return DEFAULT.get(output, "mse")
+    if output not in OUTPUTS[loss]:
+        fitting = ", ".join(OUTPUTS[loss])
+        reason = " (a step has no slope to follow)" if output == "step" else ""
+        raise ValueError(f"loss: {loss!r} makes no sense with output {output!r}{reason}; it goes with output {fitting}.")
+    return loss
+
+
+def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") -> Objective:
+    """Check y for this loss and model, and bring it into the form of the kernels."""
+    loss = resolve(loss, model.output)
+    k = model.sizes[-1]
+    given = check.numeric(name, y)
+    if given.ndim == 0 or given.shape[0] != n:
+        raise ValueError(f"{name}: got shape {given.shape}, expected {n} rows, as many as X.")
+    if loss == "cross_entropy" and k == 1:
+        raise ValueError("loss: cross_entropy needs two or more outputs; for one output use output 'sigmoid'.")
+    by_class = loss in losses.CLASS_CODES and k > 1 and (given.ndim == 1 or given.shape[1] == 1)
+    code = losses.CLASS_CODES[loss] if by_class else losses.CODES[loss]
+    if code == losses.POISSON and model.output == "softplus":
+        code = losses.POISSON_RATE
+    if loss in LOGITS and not (loss in ("hinge", "squared_hinge") and model.output == "tanh"):
+        activation = activations.IDENTITY
+    else:
+        activation = activations.CODES[model.output]
+    if by_class:
+        labels, targets = _labels(name, given, k), np.empty((0, k), model.dtype)
+    else:
+        labels, targets = np.empty(0, np.int32), _targets(name, given, loss, model)
+    return Objective(loss, code, activation, _decision(loss, model.output, by_class), targets, labels)
+
+
+def _decision(loss: str, output: str, by_class: bool) -> str:
+    if by_class or loss == "cross_entropy" or output == "softmax":
+        return "argmax"
+    if loss in ("hinge", "squared_hinge"):
+        return "sign"
+    if loss in ("logistic", "perceptron") or output == "sigmoid":
+        return "threshold"
+    return "exp" if loss == "poisson" and output == "identity" else "value"
+
+
+def _labels(name: str, given: NDArray[Any], k: int) -> NDArray[np.int32]:
+    """Class numbers 0 .. k-1, int32."""
+    flat = given.reshape(-1)
+    check.finite(name, check.for_kernels(flat, np.float64), flat)
+    wrong = (flat < 0) | (flat >= k) | (flat != np.floor(flat)) if flat.dtype.kind != "b" else np.zeros(0, bool)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ValueError(f"{name}: got {flat[at]} at [{at}], expected class labels 0 to {k - 1}, one for each output.")
+    return check.for_kernels(flat.astype(np.int32), np.int32)
+
+
+def _targets(name: str, given: NDArray[Any], loss: str, model: "MLP") -> NDArray[Any]:
+    """Target rows (n, k) in the model's dtype, with the values the loss allows."""
+    k = model.sizes[-1]
+    if given.shape != (given.shape[0], k) and not (k == 1 and given.ndim == 1):
+        shape = "(n,) or (n, 1)" if k == 1 else f"(n, {k})"
+        hint = f" For class labels pass numpy.eye({k})[{name}]." if given.ndim == 1 and given.dtype.kind in "iu" else ""
+        raise ValueError(f"{name}: got shape {given.shape}, expected {shape} for loss {loss}.{hint}")
+    rows = given.reshape(-1, k)
+    with np.errstate(over="ignore"):
+        targets = check.for_kernels(rows, model.dtype)
+    check.finite(name, targets, rows)
+    allowed = {
+        "hinge": ("labels -1 and +1", np.abs(targets) != 1),
+        "squared_hinge": ("labels -1 and +1", np.abs(targets) != 1),
+        "perceptron": ("labels 0 and 1", (targets != 0) & (targets != 1)),
+        "logistic": ("labels 0 and 1, or probabilities", (targets < 0) | (targets > 1)),
+        "cross_entropy": ("probabilities, 0 to 1", (targets < 0) | (targets > 1)),
+        "poisson": ("counts, 0 or more", targets < 0),
+    }
+    if loss in allowed and allowed[loss][1].any():
+        expected, wrong = allowed[loss]
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name}: got {targets[place]:g} in row {place[0]}, expected {expected} for loss {loss}.")
+    if loss == "cross_entropy" and (off := np.abs(targets.sum(axis=1, dtype=np.float64) - 1) > 1e-3).any():
+        at = int(np.argmax(off))
+        raise ValueError(f"{name}: row {at} sums to {targets[at].sum():g}, expected probabilities that sum to 1.")
+    return targets

@@ -1,0 +1,303 @@
+"""The trainer: validate once, then run epochs piece by piece until there is a reason to stop."""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hotloop import check
+from hotloop.curvature import gradient, largest_stable_lr
+from hotloop.engine import Engine, available_threads, infer, interruptible
+from hotloop.history import History
+from hotloop.kernels import epochs as kernels
+from hotloop.kernels.random import permutation
+from hotloop.mlp import MLP
+from hotloop.objectives import OUTPUTS, Objective, bind
+from hotloop.optimizers import SGD
+from hotloop.progress import Progress
+from hotloop.schedules import Constant, Schedule
+from hotloop.stopping import EarlyStopping
+
+EXPLODED = 10.0  # an epoch's loss this many times that of the start, and of constant outputs, is divergence
+
+
+class DivergenceWarning(UserWarning):
+    """Training diverged; the message says at which learning rate it would not."""
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Samples with their objective."""
+
+    X: NDArray[Any]
+    objective: Objective
+
+
+class Trainer:
+    """Fits a model to data by gradient descent: whole batch, mini-batch, or sample by sample.
+
+    loss              mse, mae, huber, hinge, squared_hinge, logistic, cross_entropy, poisson or perceptron;
+                      None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse)
+    optimizer         SGD(lr, momentum, nesterov)
+    schedule          factor of lr by (epoch, epochs), such as CosineDecay(); None: constant
+    batch_size        1: per-sample SGD; n: mini-batch; None: full batch (gradient descent)
+    shuffle, seed     a new order of the samples each epoch, drawn from the seed
+    validation_split  share of the samples held out, drawn from the seed
+    early_stopping    EarlyStopping(...); needs validation data if it monitors a validation figure
+    tol               stop when no parameter moved by more than this in an epoch; 0: never
+    threads           None: as many as pay; results do not depend on it
+    progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
+    """
+
+    def __init__(
+        self,
+        loss: str | None = None,
+        optimizer: SGD | None = None,
+        schedule: Schedule | None = None,
+        batch_size: int | None = 32,
+        epochs: int = 10,
+        shuffle: bool = True,
+        seed: int = 0,
+        validation_split: float = 0.0,
+        early_stopping: EarlyStopping | None = None,
+        tol: float = 0.0,
+        threads: int | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        self.loss = None if loss is None else check.choice("loss", loss, OUTPUTS)
+        self.optimizer = SGD() if optimizer is None else optimizer
+        if not isinstance(self.optimizer, SGD):
+            raise TypeError(f"optimizer: got {optimizer!r}, expected an optimiser such as SGD(lr=0.05).")
+        self.schedule = Constant() if schedule is None else schedule
+        if not callable(self.schedule):
+            raise TypeError(f"schedule: got {schedule!r}, expected a schedule such as CosineDecay().")
+        self.batch_size = None if batch_size is None else check.integer("batch_size", batch_size, 1)
+        self.epochs = check.integer("epochs", epochs, 1)
+        self.shuffle = check.boolean("shuffle", shuffle)
+        self.seed = check.integer("seed", seed, 0, 2**64 - 1)
+        self.validation_split = check.number("validation_split", validation_split, 0.0, 0.999)
+        if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+            raise TypeError(f"early_stopping: got {early_stopping!r}, expected EarlyStopping(patience=...).")
+        self.early_stopping = early_stopping
+        self.tol = check.number("tol", tol, 0.0)
+        self.threads = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
+        self.progress = None if progress is None else check.boolean("progress", progress)
+
+    def fit(
+        self,
+        model: MLP,
+        X: ArrayLike,
+        y: ArrayLike,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> History:
+        """Train the model in place on X (n, n_features) and y; return what happened epoch by epoch.
+
+        y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
+        perceptron, else values. Raises ValueError or TypeError before anything is changed. Ctrl-C raises
+        KeyboardInterrupt and leaves the model as of the last finished piece. A training that diverges stops with a
+        DivergenceWarning and leaves the weights of its best epoch.
+        """
+        training, validation = self._data(model, X, y, validation_data)
+        return _Run(self, model, training, validation).train()
+
+    def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
+        """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
+        data = self._set(model, X, y)
+        return _figures(model, data, self.threads)
+
+    def gradients(
+        self, model: MLP, X: ArrayLike, y: ArrayLike
+    ) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
+        """Mean loss over X and y, and its gradient: one dweight (fan_in, fan_out) and dbias (fan_out,) per layer."""
+        data = self._set(model, X, y)
+        loss, grad = gradient(model._network, data.X, data.objective)
+        twin = MLP(model.sizes, list(model.activations), model.output, model.bias, "zeros", model.dtype)
+        twin.params[:] = grad
+        return loss, twin.weights, twin.biases
+
+    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "") -> _Set:
+        if not isinstance(model, MLP):
+            raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
+        rows = check.matrix(f"{name}X", X, model.sizes[0], model.dtype)
+        return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
+
+    def _data(self, model: MLP, X: ArrayLike, y: ArrayLike, given: Any) -> tuple[_Set, _Set | None]:
+        """Training and validation data, checked."""
+        data = self._set(model, X, y)
+        validation = None
+        if given is not None:
+            if self.validation_split:
+                raise ValueError("validation_data: got data beside validation_split, expected one of the two.")
+            if not isinstance(given, tuple | list) or len(given) != 2:
+                raise ValueError("validation_data: expected a pair (X, y).")
+            validation = self._set(model, *given, name="validation ")
+        elif self.validation_split:
+            data, validation = self._split(data)
+        monitor = self.early_stopping.monitor if self.early_stopping else "loss"
+        if monitor != "loss" and validation is None:
+            raise ValueError(
+                f"early_stopping: monitors {monitor!r}, but there is no validation data; "
+                "set validation_split or pass validation_data."
+            )
+        return data, validation
+
+    def _split(self, data: _Set) -> tuple[_Set, _Set]:
+        n = len(data.X)
+        held = max(1, round(n * self.validation_split))
+        if held >= n:
+            raise ValueError(f"validation_split: {self.validation_split} of {n} samples leaves none to train on.")
+        order = np.empty(n, np.int64)
+        permutation(self.seed, 2**32 - 1, order)  # a stream of its own, after the last possible epoch
+        rows, rest = order[:held], np.sort(order[held:])
+        return _Set(data.X[rest], data.objective.take(rest)), _Set(data.X[rows], data.objective.take(rows))
+
+
+class _Run:
+    """One call of fit: the state that lives as long as it."""
+
+    def __init__(self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None) -> None:
+        self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
+        self.history = History()
+        n = len(training.X)
+        self.batch_size = min(n, trainer.batch_size or n)
+        per_sample = self.batch_size == 1 and trainer.batch_size == 1 and trainer.optimizer.momentum == 0.0
+        self.engine = Engine(
+            model._network, training.X, training.objective, self.batch_size, trainer.threads, per_sample
+        )
+        self.state = trainer.optimizer.init(model.params)
+        fused = self.batch_size <= kernels.BLOCK and trainer.optimizer.momentum == 0.0
+        self.grad = np.zeros(0 if fused else model.params.size, model.params.dtype)
+        self.best, self.best_loss = model.params.copy(), math.inf
+        self.best_score, self.waited = math.inf, 0
+
+    def train(self) -> History:
+        """Run the epochs; see Trainer.fit."""
+        trainer, model, history = self.trainer, self.model, self.history
+        model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
+        began = time.perf_counter()
+        self.engine.run(0, 0, self._rule(0))  # compiles, or loads, the kernel
+        history.compile_seconds = time.perf_counter() - began
+        self.baseline = self._constant_loss()
+        try:
+            with Progress(trainer.epochs, len(self.training.X), trainer.progress) as self.bar:
+                for epoch in range(trainer.epochs):
+                    if reason := self._epoch(epoch):
+                        history.stopped = reason
+                        break
+        finally:
+            self.engine.close()
+        if history.stopped == "diverged":
+            self._explain_divergence()
+        elif trainer.early_stopping and trainer.early_stopping.restore_best:
+            model.params[:] = self.best
+        return history
+
+    def _rule(self, epoch: int) -> kernels.Rule:
+        factor = float(self.trainer.schedule(epoch, self.trainer.epochs))
+        if not math.isfinite(factor) or factor < 0:
+            raise ValueError(f"schedule: gave {factor} for epoch {epoch}, expected a finite factor of 0 or more.")
+        return self.trainer.optimizer.rule(self.trainer.optimizer.lr * factor, self.grad, self.state)
+
+    def _epoch(self, epoch: int) -> str:
+        """Train one epoch and write it down; the reason to stop, or nothing."""
+        trainer, engine, n = self.trainer, self.engine, len(self.training.X)
+        rule = self._rule(epoch)
+        before = self.model.params.copy() if trainer.tol else None
+        began = time.perf_counter()
+        if trainer.shuffle:
+            permutation(trainer.seed, epoch, engine.order)
+        total = 0.0
+
+        def after(stop: int, part: float) -> bool:
+            nonlocal total
+            total += part
+            self.bar.update(epoch, stop)
+            if interrupted():
+                raise KeyboardInterrupt(
+                    f"training stopped in epoch {epoch + 1} of {trainer.epochs}, after {stop:,} of {n:,} samples; "
+                    "the model keeps what it has learned so far"
+                )
+            return math.isfinite(total) and kernels.all_finite(self.model.params)
+
+        with interruptible() as interrupted:
+            whole = engine.pieces.run(n, lambda start, stop: engine.run(start, stop, rule), after)
+        row = {"loss": total / n, "lr": rule.lr, "seconds": time.perf_counter() - began}
+        if whole and self.validation is not None:
+            figures = _figures(self.model, self.validation, trainer.threads)
+            row |= {f"val_{name}": value for name, value in figures.items()}
+        self.history.append(row)
+        self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
+        if not whole or row["loss"] > EXPLODED * max(self.baseline, self.history["loss"][0]):
+            return "diverged"
+        return self._reason(row, before)
+
+    def _reason(self, row: dict[str, float], before: NDArray[Any] | None) -> str:
+        """Early stopping and tolerance; keeps the best weights on the way."""
+        early = self.trainer.early_stopping
+        score = early.score(row[early.monitor]) if early else row["loss"]
+        if score < self.best_score - (early.min_delta if early else 0.0):
+            self.best_score, self.waited = score, 0
+            self.best[:] = self.model.params
+        else:
+            self.waited += 1
+        if early and self.waited >= early.patience:
+            return "early stopping"
+        if before is not None and float(np.abs(self.model.params - before).max()) <= self.trainer.tol:
+            return "tol"
+        return ""
+
+    def _constant_loss(self) -> float:
+        """The loss of outputs that do not depend on the input: z = 0 everywhere. The measure of what an explosion is."""
+        objective, model = self.training.objective, self.model
+        flat = MLP((1, model.sizes[-1]), "identity", model.output, init="zeros", dtype=model.dtype)
+        some = np.arange(min(len(objective), 1000))
+        data = _Set(np.zeros((len(some), 1), model.dtype), objective.take(some))
+        return _figures(flat, data, 1)["loss"]
+
+    def _explain_divergence(self) -> None:
+        """Back to the best weights, and say what would have worked."""
+        model, history, optimizer = self.model, self.history, self.trainer.optimizer
+        model.params[:] = self.best
+        stable = largest_stable_lr(
+            model._network, self.training.X, self.training.objective, self.batch_size, optimizer.momentum
+        )
+        advice = f"the largest that would not is about {stable:.2g}" if stable else "try a smaller one"
+        losses = history["loss"]
+        warnings.warn(
+            f"training diverged in epoch {history.epochs}: the loss went from {losses[0]:.4g} to {losses[-1]:.4g} "
+            f"with lr={history['lr'][-1]:.4g}; {advice}. The weights are those before it diverged.",
+            DivergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _figures(model: MLP, data: _Set, threads: int) -> dict[str, float]:
+    """Mean loss, and accuracy or r2, of a model on checked data."""
+    objective = data.objective
+    outputs = infer(model._network, data.X, objective.activation, threads)
+    delta = np.empty(outputs.shape[1], outputs.dtype)
+    total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
+    figures = {"loss": total / len(outputs)}
+    targets, labels = objective.targets, objective.labels
+    if objective.decision == "value" or objective.decision == "exp":
+        predictions = np.exp(outputs) if objective.decision == "exp" else outputs
+        figures["r2"] = _r2(predictions.astype(np.float64), targets.astype(np.float64))
+    elif objective.decision == "argmax":
+        truth = labels if len(labels) else targets.argmax(axis=1)
+        figures["accuracy"] = float((outputs.argmax(axis=1) == truth).mean())
+    else:
+        signed = targets > (0.0 if objective.decision == "sign" else 0.5)
+        middle = 0.5 if objective.activation == kernels.activations.SIGMOID else 0.0
+        figures["accuracy"] = float(((outputs > middle) == signed).mean())
+    return figures
+
+
+def _r2(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Coefficient of determination, averaged over outputs; 0 for an output whose targets are all equal."""
+    residual = ((targets - predictions) ** 2).sum(axis=0)
+    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    return float(np.where(spread > 0, 1.0 - residual / np.where(spread > 0, spread, 1.0), 0.0).mean())

@@ -1,0 +1,89 @@
+"""The description of the machine, on machines that are pretended to be others."""
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from hotloop import machine
+
+
+def test_describe_has_a_line_for_every_subject() -> None:
+    facts = machine.describe()
+    assert list(facts)[:4] == ["hotloop", "numba", "numpy", "python"]
+    assert all(value and "\n" not in value for value in facts.values())
+    assert facts["threads"].split()[0] == str(machine.available_threads())
+
+
+def test_available_threads_is_what_the_process_may_use() -> None:
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    assert 1 <= machine.available_threads() <= most
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"": "max 100000"}, []),
+        ({"": "150000 100000"}, [2]),
+        ({"": "max 100000", "a/b": "50000 100000"}, [1]),
+        ({}, []),
+    ],
+)
+def test_control_group_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], expected: list[int]
+) -> None:
+    for folder, text in limits.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "cpu.max").write_text(text + "\n", encoding="ascii")
+    (tmp_path / "membership").write_text("1:cpu:/old\n0::/a/b\n", encoding="ascii")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_MEMBERSHIP", tmp_path / "membership")
+    assert machine._cgroup_quotas() == expected
+
+
+def test_no_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_MEMBERSHIP", tmp_path / "absent")
+    assert machine._cgroup_quotas() == []
+
+
+@pytest.mark.parametrize(
+    ("features", "bits"), [("+sse2", 128), ("+avx,+avx2,-avx512f", 256), ("+avx,+avx512f", 512), ("+neon", 128)]
+)
+def test_vector_width_follows_the_features(monkeypatch: pytest.MonkeyPatch, features: str, bits: int) -> None:
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", features)
+    assert machine.vector_bits() == bits
+
+
+def test_gpu_without_numba_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    assert machine.gpu().startswith("no: numba-cuda is not installed")
+
+
+def fake_cuda(monkeypatch: pytest.MonkeyPatch, **members: object) -> None:
+    import numba
+
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: object())
+    cuda = types.SimpleNamespace(**members)
+    monkeypatch.setitem(sys.modules, "numba.cuda", cuda)
+    monkeypatch.setattr(numba, "cuda", cuda, raising=False)
+
+
+def test_gpu_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = types.SimpleNamespace(name=b"NVIDIA Test")
+    fake_cuda(monkeypatch, is_available=lambda: True, get_current_device=lambda: device)
+    assert machine.gpu().startswith("NVIDIA Test (found")
+
+
+def test_gpu_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cuda(monkeypatch, is_available=lambda: False)
+    assert machine.gpu().startswith("no: numba-cuda is installed")
+
+
+def test_gpu_with_a_driver_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode() -> bool:
+        raise RuntimeError("driver mismatch")
+
+    fake_cuda(monkeypatch, is_available=explode)
+    assert machine.gpu() == "no: numba-cuda failed (RuntimeError: driver mismatch)"
