@@ -209,7 +209,7 @@ def log1p(x: Any) -> Any:
     """
     one = cast(1.0, x)
     u = one + x
-    error = select(x < one, x - (u - one), one - (u - x))
+    error = x - (u - one)
     n, m = _split(u)
     bits = float_to_bits(x)
     twice = bits_to_float(cast((constant(bits, 128, 1024) - n) << constant(bits, 23, 52), bits))  # 2^(1 - n)

@@ -26,8 +26,6 @@ _I32 = ir.IntType(32)
 def _has_avx512() -> bool:
     if config.CPU_FEATURES is not None:
         return "+avx512f" in config.CPU_FEATURES
-    if config.CPU_NAME not in (None, "host"):
-        return False
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 
 

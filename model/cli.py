@@ -15,11 +15,12 @@ import typer.core
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from hotloop import MLP
+    from hotloop import MLP, History, Trainer
+    from hotloop.data import Dataset
 
 # What `train` does with each data set when its options do not say otherwise.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "digits": {"hidden": "64", "epochs": 30, "lr": 0.02},
+    "digits": {"hidden": "64", "epochs": 20, "lr": 0.05},
     "mnist": {"hidden": "128", "epochs": 5, "lr": 0.01},
 }
 
@@ -125,7 +126,6 @@ def train(
 
     from hotloop import MLP, SGD, EarlyStopping, Trainer
     from hotloop.data import load
-    from hotloop.files import write_beside
     from hotloop.printing import print_scores, print_speed
 
     rows = load(data)
@@ -146,21 +146,36 @@ def train(
         validation_split=validation_split,
         early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
         threads=threads,
-        progress=not quiet,
+        progress=False if quiet else None,
     )
-    history = trainer.fit(model, rows.X_train, rows.y_train)
-    if history.stopped == "diverged":
-        raise ValueError(
-            "training diverged: the loss is no longer a finite number; nothing was saved. Try a lower --lr"
-        )
-    write_beside(out, model.save)
+    history = _fit(trainer, model, rows)
+    model.save(out)
     print_scores(trainer.evaluate(model, rows.X_test, rows.y_test), rows.y_test, model.predict(rows.X_test), quiet)
-    if not quiet:
-        print_speed(history, len(rows.X_train))
-    typer.echo(f"saved          {out}")
-    if history.stopped == "interrupted":
-        typer.echo(f"interrupted: {out} holds the model as it was after {history.epochs} whole epochs", err=True)
+    if history is None:
+        typer.echo(f"interrupted: {out} holds the model as far as it was trained", err=True)
         raise typer.Exit(130)
+    if not quiet:
+        print_speed(history, round(len(rows.X_train) * (1 - validation_split)))
+    typer.echo(f"saved          {out}")
+
+
+def _fit(trainer: "Trainer", model: "MLP", rows: "Dataset") -> "History | None":
+    """Train; None if Ctrl-C ended it after the model had learned something."""
+    import warnings
+
+    from hotloop import DivergenceWarning
+
+    untrained = model.params.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DivergenceWarning)
+        try:
+            return trainer.fit(model, rows.X_train, rows.y_train)
+        except KeyboardInterrupt:
+            if (model.params == untrained).all():
+                raise
+            return None
+        except DivergenceWarning as warning:
+            raise ValueError(f"{warning} Nothing was saved.") from warning
 
 
 @app.command()
@@ -194,7 +209,8 @@ def predict(
 
     from hotloop import MLP
     from hotloop.data import DATASETS, load
-    from hotloop.files import read_rows, write_beside
+    from hotloop.files import replacing
+    from hotloop.rows import read_rows
 
     model = MLP.load(file)
     X = load(data).X_test if data in DATASETS or not Path(data).suffix else read_rows(Path(data))
@@ -203,8 +219,8 @@ def predict(
     if out is None:
         typer.echo("\n".join(lines))
     else:
-        text = "\n".join(lines) + "\n"
-        write_beside(out, lambda path: path.write_text(text, encoding="utf-8"))
+        with replacing(out) as beside:
+            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
         typer.echo(f"saved {out}: {len(lines) - 1} rows", err=True)
 
 

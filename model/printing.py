@@ -28,9 +28,7 @@ def print_confusion(actual: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> No
     console = Console()
     if not console.is_terminal:
         console = Console(width=8 * k + 20)
-    table = Table(
-        title="test rows: class (down) and prediction (across)", box=box.SIMPLE if console.is_terminal else None
-    )
+    table = Table(title="rows: class, columns: prediction", box=box.SIMPLE if console.is_terminal else None)
     table.add_column("", justify="right", style="bold")
     for j in range(k):
         table.add_column(str(j), justify="right")
@@ -41,8 +39,8 @@ def print_confusion(actual: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> No
 
 
 def print_speed(history: History, rows: int) -> None:
-    """Print where the time went, and the samples of `rows` training rows that passed in a second."""
+    """Print where the time went; rows: how many were trained on in each epoch."""
     seconds = sum(history["seconds"])
     speed = history.epochs * rows / seconds
-    print(f"compiled       {history.compile_seconds:.2f} s (or loaded from the cache, as the next run will)")
+    print(f"kernels        {history.compile_seconds:.2f} s to compile them, or to load them from the cache")
     print(f"trained        {seconds:.2f} s, {history.epochs} epochs, {speed:,.0f} samples a second")

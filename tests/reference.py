@@ -19,10 +19,16 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Pair = tuple[float, Array]
 
+
+def double(values: Any) -> Array:
+    """The same numbers in float64."""
+    return np.asarray(values, np.float64)
+
+
 # Scalars --------------------------------------------------------------------------------------------------------------
 
 
-def round_to(exact: Fraction, dtype: np.dtype) -> np.floating:
+def round_to(exact: Fraction, dtype: Any) -> Any:
     """The float of `dtype` nearest to a rational number, ties to even."""
     scalar = np.dtype(dtype).type
     guess = scalar(float(exact))  # right for float64; for float32 it was rounded twice, so its neighbours are tried too
@@ -32,7 +38,7 @@ def round_to(exact: Fraction, dtype: np.dtype) -> np.floating:
     return min(candidates, key=lambda c: (abs(Fraction(float(c)) - exact), int(c.view(np.uint32)) & 1))
 
 
-def fma(a: np.floating, b: np.floating, c: np.floating) -> np.floating:
+def fma(a: Any, b: Any, c: Any) -> Any:
     """a * b + c rounded once, for finite numbers of one dtype."""
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     return round_to(exact, np.result_type(c)) if exact else a * b + c  # a sum that is exactly zero keeps IEEE's sign
@@ -83,19 +89,19 @@ def softmax(z: Array) -> Array:
 
 def activate(name: str, z: Array) -> Array:
     """f(z) in float64; softmax along the last axis."""
-    z = np.asarray(z, np.float64)
+    z = double(z)
     return softmax(z) if name == "softmax" else ACTIVATIONS[name][0](z)
 
 
 def slope(name: str, z: Array) -> Array:
     """f'(z) in float64; at a kink, the slope on the left."""
-    return ACTIVATIONS[name][1](np.asarray(z, np.float64))
+    return ACTIVATIONS[name][1](double(z))
 
 
 # Losses: one row of predictions p (or logits z) and targets t -> (value, dvalue/dp) -----------------------------------
 
 
-def row_loss(formula: Callable[[Array, Array], tuple[Array, Array]]) -> Callable[[Array, Array], Pair]:
+def row_loss(formula: Callable[[Array, Array], tuple[Any, Array]]) -> Callable[[Array, Array], Pair]:
     """Run a formula in the longest float there is; give back a float and a float64 row."""
 
     def loss(prediction: Array, target: Array) -> Pair:
@@ -106,64 +112,64 @@ def row_loss(formula: Callable[[Array, Array], tuple[Array, Array]]) -> Callable
 
 
 @row_loss
-def mse(p: Array, t: Array) -> tuple[Array, Array]:
+def mse(p: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum (p - t)^2."""
     return np.mean((p - t) ** 2), 2 * (p - t) / len(p)
 
 
 @row_loss
-def mae(p: Array, t: Array) -> tuple[Array, Array]:
+def mae(p: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum |p - t|."""
     return np.mean(np.abs(p - t)), np.sign(p - t) / len(p)
 
 
 @row_loss
-def huber(p: Array, t: Array) -> tuple[Array, Array]:
+def huber(p: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum of e^2 / 2 where |e| <= 1, |e| - 1/2 elsewhere; e = p - t."""
     e = p - t
     return np.mean(np.where(np.abs(e) <= 1, e**2 / 2, np.abs(e) - 0.5)), np.clip(e, -1, 1) / len(p)
 
 
 @row_loss
-def hinge(p: Array, t: Array) -> tuple[Array, Array]:
+def hinge(p: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum max(0, 1 - t p), t = -1 or +1."""
     return np.mean(np.maximum(0, 1 - t * p)), np.where(1 - t * p > 0, -t, 0) / len(p)
 
 
 @row_loss
-def squared_hinge(p: Array, t: Array) -> tuple[Array, Array]:
+def squared_hinge(p: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum max(0, 1 - t p)^2, t = -1 or +1."""
     gap = np.maximum(0, 1 - t * p)
     return np.mean(gap**2), -2 * t * gap / len(p)
 
 
 @row_loss
-def logistic(z: Array, t: Array) -> tuple[Array, Array]:
+def logistic(z: Array, t: Array) -> tuple[Any, Array]:
     """-(1/k) sum t log s + (1 - t) log(1 - s), s = sigmoid(z), 0 <= t <= 1. Note -log s = softplus(-z)."""
     return np.mean(t * softplus(-z) + (1 - t) * softplus(z)), (sigmoid(z) - t) / len(z)
 
 
 @row_loss
-def cross_entropy(z: Array, t: Array) -> tuple[Array, Array]:
+def cross_entropy(z: Array, t: Array) -> tuple[Any, Array]:
     """-sum t log softmax(z), for a row of probabilities t (their sum is 1)."""
     log_sum = z.max() + np.log(np.sum(np.exp(z - z.max())))
     return np.sum(np.where(t > 0, t * (log_sum - z), 0)), softmax(z) * np.sum(t) - t
 
 
 @row_loss
-def poisson(z: Array, t: Array) -> tuple[Array, Array]:
+def poisson(z: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum exp(z) - t z: minus the log likelihood of counts t at the log rate z, less a constant."""
     return np.mean(np.exp(z) - t * z), (np.exp(z) - t) / len(z)
 
 
 @row_loss
-def poisson_rate(p: Array, t: Array) -> tuple[Array, Array]:
+def poisson_rate(p: Array, t: Array) -> tuple[Any, Array]:
     """(1/k) sum p - t log p: the same likelihood at the rate p > 0."""
     return np.mean(p - t * np.log(p)), (1 - t / p) / len(p)
 
 
 @row_loss
-def perceptron(z: Array, t: Array) -> tuple[Array, Array]:
+def perceptron(z: Array, t: Array) -> tuple[Any, Array]:
     """sum (step(z) - t) z, t = 0 or 1: |z| for each wrong answer, so that its gradient is Rosenblatt's rule."""
     error = np.where(z > 0, 1.0, 0.0) - t
     return np.sum(error * z), error
@@ -227,17 +233,17 @@ def one_hot(label: int, k: int) -> Array:
 
 def dense_forward(x: Array, weight: Array, bias: Array, activation: str = "identity") -> Array:
     """f(x @ weight + bias), for a batch or one row."""
-    return activate(activation, np.float64(x) @ np.float64(weight) + np.float64(bias))
+    return activate(activation, double(x) @ double(weight) + double(bias))
 
 
 def dense_input_gradient(delta: Array, weight: Array) -> Array:
     """dloss/dx = delta @ weight.T, for a batch or one row."""
-    return np.float64(delta) @ np.float64(weight).T
+    return double(delta) @ double(weight).T
 
 
 def dense_weight_gradient(x: Array, delta: Array) -> tuple[Array, Array]:
     """dloss/dweight = x.T @ delta and dloss/dbias = the column sums of delta."""
-    return np.float64(x).T @ np.float64(delta), np.float64(delta).sum(axis=0)
+    return double(x).T @ double(delta), double(delta).sum(axis=0)
 
 
 def dense_update(x: Array, delta: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
@@ -297,13 +303,13 @@ def sparse_compact(x: Array) -> tuple[Array, Array]:
 
 def sparse_forward_row(index: Array, value: Array, weight: Array, bias: Array) -> Array:
     """bias + sum over the entries of value * weight[index]."""
-    return np.float64(bias) + np.float64(value) @ np.float64(weight)[index]
+    return double(bias) + double(value) @ double(weight)[index]
 
 
 def sparse_update_row(index: Array, value: Array, delta: Array, weight: Array) -> Array:
     """weight with value * delta added to the rows of the entries."""
     weight = np.array(weight, np.float64)
-    weight[index] += np.outer(np.float64(value), np.float64(delta))
+    weight[index] += np.outer(double(value), double(delta))
     return weight
 
 
@@ -312,19 +318,19 @@ def sparse_update_row(index: Array, value: Array, delta: Array, weight: Array) -
 
 def sgd(params: Array, grad: Array, lr: float) -> Array:
     """p - lr g."""
-    return np.float64(params) - lr * np.float64(grad)
+    return double(params) - lr * double(grad)
 
 
 def momentum(params: Array, grad: Array, velocity: Array, lr: float, momentum: float) -> tuple[Array, Array]:
     """v' = momentum v + g; p' = p - lr v'. Returns p', v'."""
-    velocity = momentum * np.float64(velocity) + np.float64(grad)
-    return np.float64(params) - lr * velocity, velocity
+    velocity = momentum * double(velocity) + double(grad)
+    return double(params) - lr * velocity, velocity
 
 
 def nesterov(params: Array, grad: Array, velocity: Array, lr: float, momentum: float) -> tuple[Array, Array]:
     """v' = momentum v + g; p' = p - lr (g + momentum v'). Returns p', v'."""
-    velocity = momentum * np.float64(velocity) + np.float64(grad)
-    return np.float64(params) - lr * (np.float64(grad) + momentum * velocity), velocity
+    velocity = momentum * double(velocity) + double(grad)
+    return double(params) - lr * (double(grad) + momentum * velocity), velocity
 
 
 # Random numbers -------------------------------------------------------------------------------------------------------
@@ -408,7 +414,7 @@ def network_forward(weights: list[Array], biases: list[Array], activations: Sequ
 def output_loss(loss: str, output: str, z: Array, target: Array | int) -> Pair:
     """Loss of one sample and dloss/dz, from the last layer's z. A target that is an integer is a class."""
     if isinstance(target, int | np.integer):
-        value_and_delta: Callable = CLASS_LOSSES[loss]
+        value_and_delta: Callable[..., Pair] = CLASS_LOSSES[loss]
     else:
         value_and_delta = LOSSES["poisson_rate" if (loss, output) == ("poisson", "softplus") else loss]
     if loss in FROM_LOGITS or output in ("identity", "step"):
@@ -436,7 +442,8 @@ def network_gradients(
     inputs = [x] + [activate(name, z) for name, z in zip(activations[:-1], zs[:-1], strict=True)]
     rows = [output_loss(loss, activations[-1], z, target) for z, target in zip(zs[-1], y, strict=True)]
     delta = np.array([row_delta for _, row_delta in rows]) / len(x)
-    dweights, dbiases = [], []
+    dweights: list[Array] = []
+    dbiases: list[Array] = []
     for layer in reversed(range(len(weights))):
         dweight, dbias = dense_weight_gradient(inputs[layer], delta)
         dweights.insert(0, dweight)

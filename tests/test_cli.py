@@ -266,10 +266,18 @@ def test_interrupted_before_there_is_a_result(folder: Path, monkeypatch: pytest.
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
 def test_interrupted_training_is_kept(folder: Path) -> None:
-    command = [sys.executable, "-c", "import hotloop.cli as c; c.main()", "train", "digits", "--epochs", "1000000"]
+    script = """
+import sys, hotloop.cli, hotloop.progress
+def update(self, epoch, sample):
+    if epoch == 1:
+        print("training", file=sys.stderr, flush=True)
+hotloop.progress.Progress.update = update
+hotloop.cli.main()
+"""
+    command = [sys.executable, "-c", script, "train", "digits", "--epochs", "1000000"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        process.stderr.readline()  # the first sign of progress
+        assert process.stderr.readline() == "training\n"
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr

@@ -143,10 +143,12 @@ def test_every_gradient_is_the_central_difference(hidden_sizes: tuple[int, ...],
         assert_agree(gradients, [g for part in reference.network_gradients(*problem)[1:] for g in part], 1e-10, 1e-13)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[2] == "row" and case[1] != "softmax"], ids="-".join)
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case[2] == "row" and case[1] != "softmax" and case[0] != "cross_entropy"],
+    ids="-".join,
+)
 def test_one_output(case: tuple[str, str, str]) -> None:
-    if case[0] == "cross_entropy":
-        pytest.skip("one class is no choice")
     problem = smooth_problem([3, 4, 1], "tanh", case)
     loss, gradients = hotloop_gradients(problem)
     np.testing.assert_allclose(loss, reference.network_loss(*problem), rtol=1e-12)
