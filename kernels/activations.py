@@ -29,41 +29,41 @@ CODES: dict[str, int] = {
 
 
 @jit
-def identity(z):  # type: ignore[no-untyped-def]
+def identity(z):
     """f(z) = z, slope 1."""
     return z, cast(1.0, z)
 
 
 @jit
-def step(z):  # type: ignore[no-untyped-def]
+def step(z):
     """f(z) = 1 if z > 0 else 0, slope 0 (Rosenblatt's threshold unit)."""
     one, zero = cast(1.0, z), cast(0.0, z)
     return zero if z <= zero else (one if z > zero else z), zero
 
 
 @jit
-def sigmoid(z):  # type: ignore[no-untyped-def]
+def sigmoid(z):
     """f(z) = 1 / (1 + exp(-z)), slope f (1 - f)."""
     value = scalar.sigmoid(z)
     return value, value * (cast(1.0, z) - value)
 
 
 @jit
-def tanh(z):  # type: ignore[no-untyped-def]
+def tanh(z):
     """f(z) = tanh(z), slope (1 - f)(1 + f)."""
     value, one = scalar.tanh(z), cast(1.0, z)
     return value, (one - value) * (one + value)
 
 
 @jit
-def relu(z):  # type: ignore[no-untyped-def]
+def relu(z):
     """f(z) = max(z, 0), slope 1 above zero and 0 at and below (Nair and Hinton 2010)."""
     one, zero = cast(1.0, z), cast(0.0, z)
     return zero if z <= zero else z, zero if z <= zero else one
 
 
 @jit
-def leaky_relu(z):  # type: ignore[no-untyped-def]
+def leaky_relu(z):
     """f(z) = z above zero, else 0.01 z (Maas, Hannun and Ng 2013)."""
     one, leak = cast(1.0, z), cast(0.01, z)
     positive = z > cast(0.0, z)
@@ -71,7 +71,7 @@ def leaky_relu(z):  # type: ignore[no-untyped-def]
 
 
 @jit
-def elu(z):  # type: ignore[no-untyped-def]
+def elu(z):
     """f(z) = z above zero, else exp(z) - 1, slope exp(z) (Clevert, Unterthiner and Hochreiter 2016)."""
     one, zero = cast(1.0, z), cast(0.0, z)
     half = scalar.tanh(cast(0.5, z) * (zero if z > zero else z))
@@ -80,35 +80,35 @@ def elu(z):  # type: ignore[no-untyped-def]
 
 
 @jit
-def gelu(z):  # type: ignore[no-untyped-def]
+def gelu(z):
     """f(z) = z Phi(z), slope Phi(z) + z phi(z), Phi the normal distribution (Hendrycks and Gimpel 2016, exact form)."""
     cdf = scalar.normal_cdf(z)
     return z * cdf, cdf + z * scalar.normal_pdf(z)
 
 
 @jit
-def silu(z):  # type: ignore[no-untyped-def]
+def silu(z):
     """f(z) = z sigmoid(z), slope s (1 + z (1 - s)) (Elfwing, Uchibe and Doya 2018)."""
     s, one = scalar.sigmoid(z), cast(1.0, z)
     return z * s, s * (one + z * (one - s))
 
 
 @jit
-def softplus(z):  # type: ignore[no-untyped-def]
+def softplus(z):
     """f(z) = log(1 + exp(z)), slope sigmoid(z)."""
     return scalar.softplus(z), scalar.sigmoid(z)
 
 
 def _loops(function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The loops of `apply` and `value_and_slope` for one activation (a closure: a function argument is not cacheable)."""
+    """The loops of `apply` and `value_and_slope` for one activation; a closure, as function arguments are not cached."""
 
     @inner
-    def values(z, n, a):  # type: ignore[no-untyped-def]
+    def values(z, n, a):
         for i in range(n):
             a[i] = function(z[i])[0]
 
     @inner
-    def values_and_slopes(z, n, a, slope):  # type: ignore[no-untyped-def]
+    def values_and_slopes(z, n, a, slope):
         for i in range(n):
             a[i], slope[i] = function(z[i])
 
@@ -128,7 +128,7 @@ _softplus, _softplus_slope = _loops(softplus)
 
 
 @jit
-def apply(code, z, n, a):  # type: ignore[no-untyped-def]
+def apply(code, z, n, a):
     """a[i] = f(z[i]) for i < n; z, a: vectors (or pointers), a may be z. SOFTMAX is left to `softmax`: a = z."""
     if code == RELU:
         _relu(z, n, a)
@@ -153,8 +153,8 @@ def apply(code, z, n, a):  # type: ignore[no-untyped-def]
 
 
 @jit
-def value_and_slope(code, z, n, a, slope):  # type: ignore[no-untyped-def]
-    """a[i] = f(z[i]) and slope[i] = f'(z[i]) for i < n; vectors (or pointers), a may be z. SOFTMAX counts as identity."""
+def value_and_slope(code, z, n, a, slope):
+    """a[i] = f(z[i]), slope[i] = f'(z[i]) for i < n; vectors (or pointers), a may be z. SOFTMAX counts as identity."""
     if code == RELU:
         _relu_slope(z, n, a, slope)
     elif code == SIGMOID:
@@ -178,7 +178,7 @@ def value_and_slope(code, z, n, a, slope):  # type: ignore[no-untyped-def]
 
 
 @jit
-def softmax(z, n, a):  # type: ignore[no-untyped-def]
+def softmax(z, n, a):
     """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z."""
     largest = z[0]
     for j in range(n):

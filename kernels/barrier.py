@@ -29,7 +29,7 @@ _yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 @intrinsic
-def _fetch_add(typing, counter, amount):  # type: ignore[no-untyped-def]
+def _fetch_add(typing, counter, amount):
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", args[0], args[1], "seq_cst")
 
@@ -37,7 +37,7 @@ def _fetch_add(typing, counter, amount):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _atomic_load(typing, counter):  # type: ignore[no-untyped-def]
+def _atomic_load(typing, counter):
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load_atomic(args[0], "seq_cst", 8)
 
@@ -45,7 +45,7 @@ def _atomic_load(typing, counter):  # type: ignore[no-untyped-def]
 
 
 @inner
-def wait(counter, threads):  # type: ignore[no-untyped-def]
+def wait(counter, threads):
     """Return when all `threads` threads have called. counter: int64 array (1,), zero before the first meeting."""
     if threads == 1:
         return

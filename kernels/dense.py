@@ -33,11 +33,13 @@ from hotloop.kernels.simd import (
 
 TILE_WIDTH = LANES * TILE_VECTORS
 DOTS = DOT_ROWS * DOT_UNITS
-DEPTH = 256  # terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, the size of a first-level cache
+DEPTH = (
+    256  # terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, the size of a first-level cache
+)
 
 
 @inner
-def _wide(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+def _wide(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):
     tiled = rows - rows % TILE_ROWS
     for r in range(0, tiled, TILE_ROWS):
         at, into = advance(init, r * init_row), advance(out, r * out_row)
@@ -48,7 +50,7 @@ def _wide(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out
 
 
 @inner
-def _narrow(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+def _narrow(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):
     tiled = rows - rows % TILE_ROWS
     for r in range(0, tiled, TILE_ROWS):
         at, into = advance(init, r * init_row), advance(out, r * out_row)
@@ -59,7 +61,7 @@ def _narrow(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, o
 
 
 @inner
-def _column(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+def _column(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):
     for r in range(rows):
         total = init[r * init_row]
         for k in range(depth):
@@ -68,7 +70,7 @@ def _column(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, o
 
 
 @inner
-def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_row, out, out_row):  # type: ignore[no-untyped-def]
+def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_row, out, out_row):
     """out[r, c] = init[r, c] + sum_k x[r, k] weight[k, c] on pointers, in tiles; init may be out.
 
     x[r, k] lies at x_row r + x_k k, so a transposed x is read in place; init_row = 0 repeats one row (the bias).
@@ -90,7 +92,7 @@ def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_ro
 
 
 @inner
-def _lane_dot(delta, weight, width, lanes):  # type: ignore[no-untyped-def]
+def _lane_dot(delta, weight, width, lanes):
     """What `dot` computes, for any width: the same 16 chains, the same tree. lanes: vector of 16, overwritten."""
     for lane in range(LANES):
         lanes[lane] = cast(0.0, delta[0])
@@ -105,7 +107,7 @@ def _lane_dot(delta, weight, width, lanes):  # type: ignore[no-untyped-def]
 
 
 @inner
-def back_product(delta, delta_row, rows, weight, weight_row, units, width, out, out_row):  # type: ignore[no-untyped-def]
+def back_product(delta, delta_row, rows, weight, weight_row, units, width, out, out_row):
     """out[r, u] *= sum_{j < width} delta[r, j] weight[u, j] on pointers; width a multiple of 16.
 
     out holds the slope of each unit before, its delta after.
@@ -114,7 +116,15 @@ def back_product(delta, delta_row, rows, weight, weight_row, units, width, out, 
     for u in range(0, tiled_units, DOT_UNITS):
         block = advance(weight, u * weight_row)
         for r in range(0, tiled_rows, DOT_ROWS):
-            dots(advance(delta, r * delta_row), delta_row, block, weight_row, advance(out, r * out_row + u), out_row, width)
+            dots(
+                advance(delta, r * delta_row),
+                delta_row,
+                block,
+                weight_row,
+                advance(out, r * out_row + u),
+                out_row,
+                width,
+            )
     for r in range(tiled_rows):
         for u in range(tiled_units, units):
             at = advance(weight, u * weight_row)
@@ -130,7 +140,7 @@ def back_product(delta, delta_row, rows, weight, weight_row, units, width, out, 
 
 
 @jit
-def forward(x, weight, bias, activation, out):  # type: ignore[no-untyped-def]
+def forward(x, weight, bias, activation, out):
     """out = f(x @ weight + bias) for x (n, fan_in); writes out (n, fan_out)."""
     rows, fan_in = x.shape
     columns = weight.shape[1]
@@ -144,7 +154,7 @@ def forward(x, weight, bias, activation, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def forward_row(x, weight, bias, activation, out):  # type: ignore[no-untyped-def]
+def forward_row(x, weight, bias, activation, out):
     """out = f(x @ weight + bias) for one row x (fan_in,); writes out (fan_out,)."""
     fan_in, columns = weight.shape
     z, start = pointer(out, 0), pointer(bias, 0)
@@ -156,7 +166,7 @@ def forward_row(x, weight, bias, activation, out):  # type: ignore[no-untyped-de
 
 
 @inner
-def add_rows(delta, delta_row, rows, columns, bias):  # type: ignore[no-untyped-def]
+def add_rows(delta, delta_row, rows, columns, bias):
     """bias[c] += sum_r delta[r, c] on pointers, in ascending r."""
     for r in range(rows):
         row = advance(delta, r * delta_row)
@@ -165,8 +175,8 @@ def add_rows(delta, delta_row, rows, columns, bias):  # type: ignore[no-untyped-
 
 
 @jit
-def update(x, delta, weight, bias):  # type: ignore[no-untyped-def]
-    """weight += x.T @ delta and bias += the column sums of delta, in place: the SGD step if delta holds -lr/n dloss/dz."""
+def update(x, delta, weight, bias):
+    """weight += x.T @ delta, bias += the column sums of delta, in place: an SGD step if delta holds -lr/n dloss/dz."""
     rows, fan_in = x.shape
     columns = weight.shape[1]
     back, into = pointer(delta, 0), pointer(weight, 0)
@@ -175,7 +185,7 @@ def update(x, delta, weight, bias):  # type: ignore[no-untyped-def]
 
 
 @jit
-def update_row(x, delta, weight, bias):  # type: ignore[no-untyped-def]
+def update_row(x, delta, weight, bias):
     """weight += outer(x, delta) and bias += delta for one row x (fan_in,), delta (fan_out,), in place."""
     fan_in, columns = weight.shape
     back, into = pointer(delta, 0), pointer(weight, 0)
@@ -184,15 +194,15 @@ def update_row(x, delta, weight, bias):  # type: ignore[no-untyped-def]
 
 
 @jit
-def weight_gradient(x, delta, dweight, dbias):  # type: ignore[no-untyped-def]
-    """dweight = x.T @ delta and dbias = the column sums of delta; writes dweight (fan_in, fan_out), dbias (fan_out,)."""
+def weight_gradient(x, delta, dweight, dbias):
+    """dweight = x.T @ delta, dbias = the column sums of delta; writes dweight (fan_in, fan_out), dbias (fan_out,)."""
     dweight[:] = 0
     dbias[:] = 0
     update(x, delta, dweight, dbias)
 
 
 @jit
-def weight_gradient_row(x, delta, dweight, dbias):  # type: ignore[no-untyped-def]
+def weight_gradient_row(x, delta, dweight, dbias):
     """dweight = outer(x, delta) and dbias = delta for one row; writes dweight (fan_in, fan_out), dbias (fan_out,)."""
     dweight[:] = 0
     dbias[:] = 0
@@ -200,7 +210,7 @@ def weight_gradient_row(x, delta, dweight, dbias):  # type: ignore[no-untyped-de
 
 
 @inner
-def _input_gradient(delta, rows, weight, units, width, out):  # type: ignore[no-untyped-def]
+def _input_gradient(delta, rows, weight, units, width, out):
     back, block, into = pointer(delta, 0), pointer(weight, 0), pointer(out, 0)
     if width % LANES == 0:
         for i in range(rows * units):
@@ -214,12 +224,12 @@ def _input_gradient(delta, rows, weight, units, width, out):  # type: ignore[no-
 
 
 @jit
-def input_gradient(delta, weight, out):  # type: ignore[no-untyped-def]
+def input_gradient(delta, weight, out):
     """out = delta @ weight.T for delta (n, fan_out); writes out (n, fan_in)."""
     _input_gradient(delta, delta.shape[0], weight, weight.shape[0], weight.shape[1], out)
 
 
 @jit
-def input_gradient_row(delta, weight, out):  # type: ignore[no-untyped-def]
+def input_gradient_row(delta, weight, out):
     """out = delta @ weight.T for one row delta (fan_out,); writes out (fan_in,)."""
     _input_gradient(delta, 1, weight, weight.shape[0], weight.shape[1], out)

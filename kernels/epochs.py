@@ -41,7 +41,7 @@ class Scratch(NamedTuple):
 
 
 @jit
-def per_sample(net, samples, start, stop, loss, lr, scratch):  # type: ignore[no-untyped-def]
+def per_sample(net, samples, start, stop, loss, lr, scratch):
     """SGD, one step per sample: only weights under non-zero inputs and units are read and written.
 
     Returns the sum of the losses, each taken before its own step, float64. params change in place.
@@ -81,7 +81,7 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):  # type: ignore[no
 
 
 @inner
-def _apply(rule, params, begin, end):  # type: ignore[no-untyped-def]
+def _apply(rule, params, begin, end):
     """Move params[begin:end] by the gradient buffer."""
     p, g = params[begin:end], rule.grad[begin:end]
     if rule.code == MOMENTUM:
@@ -93,8 +93,8 @@ def _apply(rule, params, begin, end):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads):  # type: ignore[no-untyped-def]
-    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (thread 0's is whole)."""
+def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads):
+    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
@@ -116,7 +116,7 @@ def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, 
 
 
 @jit
-def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, thread, threads):  # type: ignore[no-untyped-def]
+def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, thread, threads):
     """One step per batch of batch_size samples (the last may be smaller), on `threads` threads.
 
     Returns the sum of the losses of all samples, each taken before its batch's step, float64, on thread 0.
@@ -143,8 +143,8 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, threa
 
 
 @jit
-def predict(net, X, begin, end, block, work, out):  # type: ignore[no-untyped-def]
-    """out[begin:end] = the network's outputs for X[begin:end]; X (n, n_features), out (n, n_outputs), one thread's work.
+def predict(net, X, begin, end, block, work, out):
+    """out[begin:end] = the network's outputs for X[begin:end]; X (n, n_features), out (n, n_outputs).
 
     work holds `block` rows of values by the plan.
     """
@@ -171,10 +171,12 @@ def predict(net, X, begin, end, block, work, out):  # type: ignore[no-untyped-de
 
 
 @jit
-def all_finite(values):  # type: ignore[no-untyped-def]
+def all_finite(values):
     """True if no element of a flat array is NaN or infinite."""
     zero = cast(0.0, values[0])
-    for begin in range(0, values.shape[0], 4096):  # x - x is 0 unless x is NaN or infinite; the inner loop has no branch
+    for begin in range(
+        0, values.shape[0], 4096
+    ):  # x - x is 0 unless x is NaN or infinite; the inner loop has no branch
         bad = 0
         for i in range(begin, min(begin + 4096, values.shape[0])):
             bad += 1 if values[i] - values[i] != zero else 0
@@ -184,7 +186,7 @@ def all_finite(values):  # type: ignore[no-untyped-def]
 
 
 @jit
-def total_loss(loss, outputs, targets, labels, delta):  # type: ignore[no-untyped-def]
+def total_loss(loss, outputs, targets, labels, delta):
     """Sum of the losses of all rows, float64; outputs (n, k) logits or predictions, delta (k,) overwritten."""
     rows, k = outputs.shape
     total = 0.0

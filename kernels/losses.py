@@ -48,7 +48,7 @@ CLASS_CODES: dict[str, int] = {
 
 
 @jit
-def mse(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def mse(prediction, target, k, delta):
     """(1/k) sum_j (p_j - t_j)^2, delta 2 (p - t) / k."""
     value, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
     for j in range(k):
@@ -59,7 +59,7 @@ def mse(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def mae(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def mae(prediction, target, k, delta):
     """(1/k) sum_j |p_j - t_j|, delta sign(p - t) / k, 0 where they are equal."""
     zero, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
     value = zero
@@ -71,7 +71,7 @@ def mae(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def huber(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def huber(prediction, target, k, delta):
     """(1/k) sum_j of e^2/2 where |e| <= 1, else |e| - 1/2, e = p - t; delta clip(e, -1, 1) / k (Huber 1964)."""
     one, half = cast(1.0, prediction[0]), cast(0.5, prediction[0])
     value, share = cast(0.0, prediction[0]), one / cast(k, prediction[0])
@@ -84,7 +84,7 @@ def huber(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def hinge(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def hinge(prediction, target, k, delta):
     """(1/k) sum_j max(0, 1 - t_j p_j), t = -1 or +1; delta -t / k inside the margin, 0 at its edge and beyond."""
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     value, share = zero, one / cast(k, prediction[0])
@@ -97,7 +97,7 @@ def hinge(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def squared_hinge(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def squared_hinge(prediction, target, k, delta):
     """(1/k) sum_j max(0, 1 - t_j p_j)^2, t = -1 or +1; delta -2 t slack / k."""
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     value, share = zero, one / cast(k, prediction[0])
@@ -111,7 +111,7 @@ def squared_hinge(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def logistic(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def logistic(prediction, target, k, delta):
     """(1/k) sum_j log(1 + exp(z_j)) - t_j z_j from logits z, t in [0, 1]; delta (sigmoid(z) - t) / k."""
     value, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
     for j in range(k):
@@ -124,7 +124,7 @@ def logistic(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def cross_entropy(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def cross_entropy(prediction, target, k, delta):
     """-sum_j t_j log softmax(z)_j from logits z, t the probabilities; delta softmax(z) sum(t) - t."""
     zero = cast(0.0, prediction[0])
     largest = prediction[0]
@@ -142,7 +142,7 @@ def cross_entropy(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def cross_entropy_class(prediction, label, k, delta):  # type: ignore[no-untyped-def]
+def cross_entropy_class(prediction, label, k, delta):
     """-log softmax(z)_label from logits z; delta softmax(z) - onehot(label)."""
     chosen = prediction[label]
     largest, total = activations.softmax(prediction, k, delta)
@@ -151,7 +151,7 @@ def cross_entropy_class(prediction, label, k, delta):  # type: ignore[no-untyped
 
 
 @jit
-def poisson(prediction, target, k, delta):  # type: ignore[no-untyped-def]
+def poisson(prediction, target, k, delta):
     """(1/k) sum_j exp(z_j) - t_j z_j, z the logarithm of the rate; delta (exp(z) - t) / k."""
     value, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
     for j in range(k):
@@ -163,8 +163,8 @@ def poisson(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def poisson_rate(prediction, target, k, delta):  # type: ignore[no-untyped-def]
-    """(1/k) sum_j p_j - t_j log p_j, p > 0 the rate itself; delta (1 - t / p) / k. p below the smallest normal counts as it."""
+def poisson_rate(prediction, target, k, delta):
+    """(1/k) sum_j p_j - t_j log p_j, p > 0 the rate; delta (1 - t / p) / k. A p under 1.2e-38 counts as that."""
     one = cast(1.0, prediction[0])
     value, share = cast(0.0, prediction[0]), one / cast(k, prediction[0])
     least = cast(1.1754943508222875e-38, one)
@@ -177,8 +177,8 @@ def poisson_rate(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def perceptron(prediction, target, k, delta):  # type: ignore[no-untyped-def]
-    """sum_j (step(z_j) - t_j) z_j, t = 0 or 1; delta step(z) - t, the classic rule (Rosenblatt 1958); not divided by k."""
+def perceptron(prediction, target, k, delta):
+    """sum_j (step(z_j) - t_j) z_j, t = 0 or 1; delta step(z) - t, not divided by k: the rule of Rosenblatt 1958."""
     value = cast(0.0, prediction[0])
     for j in range(k):
         z = prediction[j]
@@ -189,7 +189,7 @@ def perceptron(prediction, target, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _rival(prediction, label, k):  # type: ignore[no-untyped-def]
+def _rival(prediction, label, k):
     """Index of the largest prediction (the first of equals) among the classes other than label; -1 for one class."""
     rival = -1
     for j in range(k):
@@ -199,7 +199,7 @@ def _rival(prediction, label, k):  # type: ignore[no-untyped-def]
 
 
 @jit
-def hinge_class(prediction, label, k, delta):  # type: ignore[no-untyped-def]
+def hinge_class(prediction, label, k, delta):
     """max(0, 1 + max_{j != y} z_j - z_y); delta +1 for the rival, -1 for the class (Crammer and Singer 2001)."""
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     rival = _rival(prediction, label, k)
@@ -213,7 +213,7 @@ def hinge_class(prediction, label, k, delta):  # type: ignore[no-untyped-def]
 
 
 @jit
-def squared_hinge_class(prediction, label, k, delta):  # type: ignore[no-untyped-def]
+def squared_hinge_class(prediction, label, k, delta):
     """max(0, 1 + max_{j != y} z_j - z_y)^2; delta 2 slack for the rival, -2 slack for the class."""
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     rival = _rival(prediction, label, k)
@@ -227,8 +227,8 @@ def squared_hinge_class(prediction, label, k, delta):  # type: ignore[no-untyped
 
 
 @jit
-def perceptron_class(prediction, label, k, delta):  # type: ignore[no-untyped-def]
-    """z_c - z_y, c the predicted class (the first largest z); delta +1 for c, -1 for y, 0 where c = y (Duda and Hart 1973)."""
+def perceptron_class(prediction, label, k, delta):
+    """z_c - z_y, c the predicted class (the first largest z); delta +1 for c, -1 for y, 0 if c = y (Duda, Hart 1973)."""
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     chosen = 0
     for j in range(k):
@@ -243,7 +243,7 @@ def perceptron_class(prediction, label, k, delta):  # type: ignore[no-untyped-de
 
 
 @jit
-def row(code, prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
+def row(code, prediction, target, label, k, delta):
     """Value and delta of one row by loss code; target is read by the losses of rows, label by those of classes."""
     if code == CROSS_ENTROPY_CLASS:
         return cross_entropy_class(prediction, label, k, delta)

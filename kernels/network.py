@@ -35,7 +35,7 @@ class Samples(NamedTuple):
 
 
 @inner
-def load_rows(plan, work, samples, position, begin, end):  # type: ignore[no-untyped-def]
+def load_rows(plan, work, samples, position, begin, end):
     """Copy the samples at position + begin .. position + end of the order into the input rows begin .. end."""
     width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
     for r in range(begin, end):
@@ -46,7 +46,7 @@ def load_rows(plan, work, samples, position, begin, end):  # type: ignore[no-unt
 
 
 @inner
-def forward(plan, params, work, begin, end):  # type: ignore[no-untyped-def]
+def forward(plan, params, work, begin, end):
     """Rows begin .. end of the block through every layer: values and slopes."""
     for layer in range(1, plan.shape[0]):
         below, stride = layer - 1, plan[layer, STRIDE]
@@ -54,14 +54,12 @@ def forward(plan, params, work, begin, end):  # type: ignore[no-untyped-def]
         z = pointer(work, plan[layer, VALUE] + begin * stride)
         weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
         padded = plan[layer, PADDED]
-        product(
-            x, plan[below, STRIDE], 1, end - begin, plan[below, WIDTH], weight, padded, padded, bias, 0, z, stride
-        )
+        product(x, plan[below, STRIDE], 1, end - begin, plan[below, WIDTH], weight, padded, padded, bias, 0, z, stride)
         activate(plan, work, layer, begin, end)
 
 
 @inner
-def activate(plan, work, layer, begin, end):  # type: ignore[no-untyped-def]
+def activate(plan, work, layer, begin, end):
     """Turn z into a = f(z), and write the slopes, for the units of one layer; padding keeps its zeros."""
     for r in range(begin, end):
         z = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE])
@@ -70,7 +68,7 @@ def activate(plan, work, layer, begin, end):  # type: ignore[no-untyped-def]
 
 
 @inner
-def output_delta(plan, work, samples, sample, r, loss, scale):  # type: ignore[no-untyped-def]
+def output_delta(plan, work, samples, sample, r, loss, scale):
     """The loss of row r, whose truth is `sample`; its output slope becomes scale dloss/dz."""
     top = plan.shape[0] - 1
     k = plan[top, WIDTH]
@@ -94,7 +92,7 @@ def output_delta(plan, work, samples, sample, r, loss, scale):  # type: ignore[n
 
 
 @inner
-def backward(plan, params, work, begin, end):  # type: ignore[no-untyped-def]
+def backward(plan, params, work, begin, end):
     """Deltas of rows begin .. end from the output's down to the first layer's, by the weights as they are."""
     for layer in range(plan.shape[0] - 1, 1, -1):
         below = layer - 1
@@ -102,13 +100,11 @@ def backward(plan, params, work, begin, end):  # type: ignore[no-untyped-def]
         slope = pointer(work, plan[below, SLOPE] + begin * plan[below, STRIDE])
         weight, padded = pointer(params, plan[layer, WEIGHT]), plan[layer, PADDED]
         units = plan[below, WIDTH]
-        back_product(
-            delta, plan[layer, STRIDE], end - begin, weight, padded, units, padded, slope, plan[below, STRIDE]
-        )
+        back_product(delta, plan[layer, STRIDE], end - begin, weight, padded, units, padded, slope, plan[below, STRIDE])
 
 
 @inner
-def accumulate(plan, into, work, rows, share, shares):  # type: ignore[no-untyped-def]
+def accumulate(plan, into, work, rows, share, shares):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
     into points to the parameters (the fused SGD step: the deltas carry -lr/n) or to a gradient buffer (they carry 1/n).
@@ -120,8 +116,6 @@ def accumulate(plan, into, work, rows, share, shares):  # type: ignore[no-untype
         begin, end = units * share // shares, units * (share + 1) // shares
         x = pointer(work, plan[below, VALUE] + begin)
         weight = advance(into, plan[layer, WEIGHT] + begin * padded)
-        product(
-            x, 1, plan[below, STRIDE], end - begin, rows, delta, stride, padded, weight, padded, weight, padded
-        )
+        product(x, 1, plan[below, STRIDE], end - begin, rows, delta, stride, padded, weight, padded, weight, padded)
         if share == shares - 1 and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, plan[layer, WIDTH], advance(into, plan[layer, BIAS]))

@@ -19,7 +19,7 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
 @jit
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32: four random 32-bit words (as uint64) from a 128-bit counter and a 64-bit key."""
     c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
     k0, k1 = np.uint64(k0), np.uint64(k1)
@@ -31,7 +31,7 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @jit
-def words(seed, kind, stream, index):  # type: ignore[no-untyped-def]
+def words(seed, kind, stream, index):
     """Two random 64-bit words, uint64, number `index` of the stream (kind, stream) of a seed."""
     key, counter = np.uint64(seed), np.uint64(index)
     a, b, c, d = philox(
@@ -41,7 +41,7 @@ def words(seed, kind, stream, index):  # type: ignore[no-untyped-def]
 
 
 @jit
-def uniform(seed, kind, stream, index):  # type: ignore[no-untyped-def]
+def uniform(seed, kind, stream, index):
     """Two float64 uniform in [0, 1), with 53 random bits each."""
     a, b = words(seed, kind, stream, index)
     unit = 1.0 / 9007199254740992.0
@@ -49,7 +49,7 @@ def uniform(seed, kind, stream, index):  # type: ignore[no-untyped-def]
 
 
 @jit
-def permutation(seed, epoch, out):  # type: ignore[no-untyped-def]
+def permutation(seed, epoch, out):
     """Fill out (n,) int64 with the order of the samples in an epoch: Fisher and Yates' shuffle of 0..n-1.
 
     The draw below bound is the high half of word * bound: its bias is below n / 2**32, four draws for each Philox call.
@@ -68,7 +68,7 @@ def permutation(seed, epoch, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def fill_uniform(seed, stream, limit, out):  # type: ignore[no-untyped-def]
+def fill_uniform(seed, stream, limit, out):
     """Fill out (rows, columns) in place with draws uniform in [-limit, limit)."""
     rows, columns = out.shape
     for r in range(rows):
@@ -78,7 +78,7 @@ def fill_uniform(seed, stream, limit, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def fill_normal(seed, stream, scale, out):  # type: ignore[no-untyped-def]
+def fill_normal(seed, stream, scale, out):
     """Fill out (rows, columns) in place with normal draws of mean 0 and standard deviation `scale`.
 
     Marsaglia's polar method (SIAM Review 6, 1964): only square root and our own logarithm, so the same bits everywhere.

@@ -97,10 +97,10 @@ class _Loop:
 
 
 @intrinsic
-def pointer(typing, array, offset):  # type: ignore[no-untyped-def]
+def pointer(typing, array, offset):
     """Pointer to element `offset` of a C-contiguous array, counted over all its dimensions."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         return builder.gep(data, [args[1]])
 
@@ -108,13 +108,13 @@ def pointer(typing, array, offset):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def advance(typing, base, offset):  # type: ignore[no-untyped-def]
+def advance(typing, base, offset):
     """Pointer `offset` elements further."""
     return base(base, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 @intrinsic
-def cast(typing, value, like):  # type: ignore[no-untyped-def]
+def cast(typing, value, like):
     """`value` in the type of `like`: 0.5 beside a float32 would otherwise make the whole formula float64."""
     return like(value, like), lambda context, builder, signature, args: context.cast(
         builder, args[0], signature.args[0], signature.return_type
@@ -122,13 +122,13 @@ def cast(typing, value, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+def fma(typing, a, b, c):
     """a * b + c with one rounding."""
     return a(a, a, a), lambda context, builder, signature, args: _fma(builder, *args)
 
 
 @intrinsic
-def float_to_bits(typing, value):  # type: ignore[no-untyped-def]
+def float_to_bits(typing, value):
     """The bits of a float32 as int32, of a float64 as int64."""
     integer = types.int32 if value == types.float32 else types.int64
     return integer(value), lambda context, builder, signature, args: builder.bitcast(
@@ -137,7 +137,7 @@ def float_to_bits(typing, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def bits_to_float(typing, bits):  # type: ignore[no-untyped-def]
+def bits_to_float(typing, bits):
     """The float32 with the bits of an int32, the float64 with those of an int64."""
     real = types.float32 if bits == types.int32 else types.float64
     return real(bits), lambda context, builder, signature, args: builder.bitcast(
@@ -149,11 +149,11 @@ def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
     """Tile of a matrix product, held in registers: out[r, c] = init[r, c] + sum_k x[r, k] * weight[k, c]."""
 
     @intrinsic
-    def tile(typing, x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth):  # type: ignore[no-untyped-def]
+    def tile(typing, x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth):
         size = types.intp
         signature = types.void(x, size, size, weight, size, init, size, out, size, size)
 
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):
             x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth = args
             columns = range(vectors)
             x_rows = [builder.mul(_I64(r), x_row) for r in range(rows)]
@@ -207,11 +207,11 @@ def _make_dots(rows: int, units: int) -> Callable[..., None]:
     """Dot products along the lanes: out[r, u] *= sum_j delta[r, j] * weight[u, j]; rows * units is a power of two."""
 
     @intrinsic
-    def dots(typing, delta, delta_row, weight, weight_row, out, out_row, width):  # type: ignore[no-untyped-def]
+    def dots(typing, delta, delta_row, weight, weight_row, out, out_row, width):
         size = types.intp
         signature = types.void(delta, size, weight, size, out, size, size)
 
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):
             delta, delta_row, weight, weight_row, out, out_row, width = args
             zero = ir.Constant(_vector(delta.type.pointee), [0.0] * LANES)
             delta_rows = [builder.mul(_I64(r), delta_row) for r in range(rows)]
@@ -242,10 +242,10 @@ def _make_gather(vectors: int) -> Callable[..., None]:
     """Sparse row times matrix: out[c] += sum_k value[k] * weight[index[k], c]."""
 
     @intrinsic
-    def gather(typing, index, value, count, weight, weight_row, out):  # type: ignore[no-untyped-def]
+    def gather(typing, index, value, count, weight, weight_row, out):
         signature = types.void(index, value, types.intp, weight, types.intp, out)
 
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):
             index, value, count, weight, weight_row, out = args
             columns = range(vectors)
             loop = _Loop(builder, count, 1, [_load(builder, out, LANES * v) for v in columns])
@@ -267,10 +267,10 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
     """Rank-one update of the rows that a sparse row touches: weight[index[k], c] += value[k] * delta[c]."""
 
     @intrinsic
-    def scatter(typing, index, value, count, weight, weight_row, delta):  # type: ignore[no-untyped-def]
+    def scatter(typing, index, value, count, weight, weight_row, delta):
         signature = types.void(index, value, types.intp, weight, types.intp, delta)
 
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):
             index, value, count, weight, weight_row, delta = args
             columns = range(vectors)
             deltas = [_load(builder, delta, LANES * v) for v in columns]

@@ -24,7 +24,7 @@ WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2
 
 
 @jit
-def compact(x, n, index, value):  # type: ignore[no-untyped-def]
+def compact(x, n, index, value):
     """Write the non-zero entries of x[:n] to index (int32) and value, both of n or more; return their number."""
     count, zero = 0, cast(0.0, x[0])
     for i in range(n):  # no branch: every entry is written, the next one overwrites it if it was a zero
@@ -35,7 +35,7 @@ def compact(x, n, index, value):  # type: ignore[no-untyped-def]
 
 
 @inner
-def accumulate(index, value, count, weight, weight_row, columns, out):  # type: ignore[no-untyped-def]
+def accumulate(index, value, count, weight, weight_row, columns, out):
     """out[c] += sum_k value[k] weight[index[k], c] on pointers."""
     c = 0
     while c + WIDE <= columns:
@@ -54,7 +54,7 @@ def accumulate(index, value, count, weight, weight_row, columns, out):  # type: 
 
 
 @inner
-def distribute(index, value, count, delta, weight, weight_row, columns):  # type: ignore[no-untyped-def]
+def distribute(index, value, count, delta, weight, weight_row, columns):
     """weight[index[k], c] += value[k] delta[c] on pointers."""
     c = 0
     while c + WIDE <= columns:
@@ -74,7 +74,7 @@ def distribute(index, value, count, delta, weight, weight_row, columns):  # type
 
 
 @jit
-def forward_row(index, value, count, weight, bias, out):  # type: ignore[no-untyped-def]
+def forward_row(index, value, count, weight, bias, out):
     """out = sum_k value[k] weight[index[k]] + bias; writes out (fan_out,)."""
     out[:] = bias
     columns = weight.shape[1]
@@ -82,7 +82,7 @@ def forward_row(index, value, count, weight, bias, out):  # type: ignore[no-unty
 
 
 @jit
-def update_row(index, value, count, delta, weight):  # type: ignore[no-untyped-def]
+def update_row(index, value, count, delta, weight):
     """weight[index[k]] += value[k] delta for k < count, in place; delta (fan_out,)."""
     columns = weight.shape[1]
     at = pointer(index, 0), pointer(value, 0)

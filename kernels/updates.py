@@ -8,14 +8,14 @@ from hotloop.kernels.simd import cast, fma
 
 
 @jit
-def sgd(params, grad, lr):  # type: ignore[no-untyped-def]
+def sgd(params, grad, lr):
     """params -= lr grad."""
     for i in range(params.shape[0]):
         params[i] = fma(cast(-lr, params[i]), grad[i], params[i])
 
 
 @jit
-def momentum(params, grad, velocity, lr, momentum):  # type: ignore[no-untyped-def]
+def momentum(params, grad, velocity, lr, momentum):
     """velocity = momentum velocity + grad; params -= lr velocity (Polyak 1964)."""
     for i in range(params.shape[0]):
         velocity[i] = fma(cast(momentum, grad[i]), velocity[i], grad[i])
@@ -23,7 +23,7 @@ def momentum(params, grad, velocity, lr, momentum):  # type: ignore[no-untyped-d
 
 
 @jit
-def nesterov(params, grad, velocity, lr, momentum):  # type: ignore[no-untyped-def]
+def nesterov(params, grad, velocity, lr, momentum):
     """velocity = momentum velocity + grad; params -= lr (grad + momentum velocity) (Sutskever et al. 2013, eq. 3-4)."""
     for i in range(params.shape[0]):
         velocity[i] = fma(cast(momentum, grad[i]), velocity[i], grad[i])

@@ -113,30 +113,24 @@ class Engine:
 
     def run(self, start: int, stop: int, rule: epochs.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses."""
+        net, samples, code, scratch = self.network, self.samples, self.code, self.scratch
         if self.per_sample:
-            return float(epochs.per_sample(self.network, self.samples, start, stop, self.code, rule.lr, self.scratch))
+            return float(epochs.per_sample(net, samples, start, stop, code, rule.lr, scratch))
 
         def work(thread: int) -> float:
-            return float(
-                epochs.mini_batch(
-                    self.network,
-                    self.samples,
-                    start,
-                    stop,
-                    self.batch_size,
-                    self.code,
-                    rule,
-                    self.scratch,
-                    thread,
-                    self.threads,
-                )
-            )
+            size, threads = self.batch_size, self.threads
+            return float(epochs.mini_batch(net, samples, start, stop, size, code, rule, scratch, thread, threads))
 
-        others = [self._pool.submit(work, t) for t in range(1, self.threads)] if self._pool else []
-        total = work(0)
-        for other in others:
-            other.result()
-        return total
+        return _together(self._pool, self.threads, work)
+
+
+def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], float]) -> float:
+    """work(thread) for every thread at once, thread 0 on this one; what that one returned."""
+    others = [pool.submit(work, thread) for thread in range(1, threads)] if pool else []
+    result = work(0)
+    for other in others:
+        other.result()
+    return result
 
 
 def replan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.int64], int]:
@@ -155,24 +149,18 @@ def infer(network: Network, X: NDArray[Any], output: int, threads: int) -> NDArr
     threads = max(1, min(threads, n * per_row // THREAD_PAYS, -(-n // PREDICT_ROWS)))
     work = [layout.aligned(size, network.params.dtype) for _ in range(threads)]
 
-    def part(thread: int, start: int, stop: int) -> None:
-        begin = start + (stop - start) * thread // threads
-        end = start + (stop - start) * (thread + 1) // threads
-        epochs.predict(net, X, begin, end, PREDICT_ROWS, work[thread], out)
+    pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
-    if threads == 1:
-        part(0, 0, min(n, PREDICT_ROWS))  # the first call may compile: not a measure for the pieces
-        rest = Pieces(PREDICT_ROWS, 4096)
-        rest.run(n, lambda start, stop: part(0, start, stop) or 0.0, lambda stop, result: True)
-        return out
-    with ThreadPoolExecutor(threads - 1) as pool:
-
-        def piece(start: int, stop: int) -> float:
-            others = [pool.submit(part, t, start, stop) for t in range(1, threads)]
-            part(0, start, stop)
-            for other in others:
-                other.result()
+    def piece(start: int, stop: int) -> float:
+        def part(thread: int) -> float:
+            begin = start + (stop - start) * thread // threads
+            end = start + (stop - start) * (thread + 1) // threads
+            epochs.predict(net, X, begin, end, PREDICT_ROWS, work[thread], out)
             return 0.0
 
-        Pieces(PREDICT_ROWS * threads, 4096).run(n, piece, lambda stop, result: True)
+        return _together(pool, threads, part)
+
+    Pieces(PREDICT_ROWS * threads, 4096).run(n, piece, lambda stop, result: True)
+    if pool is not None:
+        pool.shutdown()
     return out

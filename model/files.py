@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _fits(header: dict[str, Any], arrays: dict[str, Any]) -> None:
     """The arrays must be those the header speaks of, before a model of that size is made."""
     sizes = header["sizes"]
-    expected = {f"weight.{i}": (a, b) for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))}
+    expected: dict[str, tuple[int, ...]] = {f"weight.{i}": (a, b) for i, (a, b) in enumerate(pairwise(sizes))}
     expected |= {f"bias.{i}": (b,) for i, b in enumerate(sizes[1:])}
     found = {name: array.shape for name, array in arrays.items()}
     if found != expected:

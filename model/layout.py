@@ -5,6 +5,7 @@ so the kernels have no column edge. Weights begin on cache lines.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def padded(width: int) -> int:
 
 def parameter_count(sizes: Sequence[int]) -> int:
     """Elements of the flat buffer, padding included."""
-    return sum((fan_in + 1) * padded(fan_out) for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True))
+    return sum((fan_in + 1) * padded(fan_out) for fan_in, fan_out in pairwise(sizes))
 
 
 def make_plan(sizes: Sequence[int], activations: Sequence[int], bias: bool, rows: int) -> tuple[NDArray[np.int64], int]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hotloop import check, engine, files, initial, layout
-from hotloop.kernels import activations, epochs, network, scalar
+from hotloop.kernels import activations, epochs, network
 
 DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
 
@@ -37,7 +37,7 @@ class MLP:
         dtype: DTypeLike = "float32",
         seed: int = 0,
     ) -> None:
-        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+        if not isinstance(sizes, list | tuple) or len(sizes) < 2:
             raise ValueError(f"sizes: got {sizes!r}, expected two or more layer widths, such as [784, 128, 10].")
         self.sizes = tuple(check.integer(f"sizes[{i}]", width, 1) for i, width in enumerate(sizes))
         self.activations = _hidden(activation, len(self.sizes) - 2)
@@ -81,7 +81,8 @@ class MLP:
 
     def __repr__(self) -> str:
         hidden = f", activation={list(self.activations)}" if self.activations else ""
-        return f"MLP({list(self.sizes)}{hidden}, output={self.output!r}, dtype='{self.dtype}') # {self.n_params:,} parameters"
+        head = f"MLP({list(self.sizes)}{hidden}, output={self.output!r}, dtype='{self.dtype}')"
+        return f"{head}  # {self.n_params:,} parameters"
 
     def forward(self, X: ArrayLike) -> NDArray[Any]:
         """Outputs (n, n_outputs) of the last activation for X (n, n_features)."""
@@ -154,11 +155,7 @@ class MLP:
 def _hidden(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
     """One activation name per hidden layer."""
     names = [activation] * layers if isinstance(activation, str) else list(activation)
-    if isinstance(activation, str) and not layers:
-        names_to_check = [activation]
-    else:
-        names_to_check = names
-    for name in names_to_check:
+    for name in [activation] if isinstance(activation, str) else names:
         if check.choice("activation", name, activations.CODES) == "softmax":
             raise ValueError("activation: softmax belongs to the output; expected a function of one unit.")
     if len(names) != layers:

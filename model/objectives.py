@@ -56,7 +56,9 @@ def resolve(loss: str | None, output: str) -> str:
     if output not in OUTPUTS[loss]:
         fitting = ", ".join(OUTPUTS[loss])
         reason = " (a step has no slope to follow)" if output == "step" else ""
-        raise ValueError(f"loss: {loss!r} makes no sense with output {output!r}{reason}; it goes with output {fitting}.")
+        raise ValueError(
+            f"loss: {loss!r} makes no sense with output {output!r}{reason}; it goes with output {fitting}."
+        )
     return loss
 
 

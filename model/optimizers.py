@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop import check
-from hotloop.kernels.epochs import MOMENTUM, NESTEROV, SGD as PLAIN, Rule
+from hotloop.kernels.epochs import MOMENTUM, NESTEROV, Rule
+from hotloop.kernels.epochs import SGD as PLAIN
 
 
 @dataclass(frozen=True)

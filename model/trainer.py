@@ -13,6 +13,7 @@ from hotloop import check
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.engine import Engine, available_threads, infer, interruptible
 from hotloop.history import History
+from hotloop.kernels import activations
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
@@ -109,9 +110,7 @@ class Trainer:
         data = self._set(model, X, y)
         return _figures(model, data, self.threads)
 
-    def gradients(
-        self, model: MLP, X: ArrayLike, y: ArrayLike
-    ) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
+    def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
         """Mean loss over X and y, and its gradient: one dweight (fan_in, fan_out) and dbias (fan_out,) per layer."""
         data = self._set(model, X, y)
         loss, grad = gradient(model._network, data.X, data.objective)
@@ -134,7 +133,7 @@ class Trainer:
                 raise ValueError("validation_data: got data beside validation_split, expected one of the two.")
             if not isinstance(given, tuple | list) or len(given) != 2:
                 raise ValueError("validation_data: expected a pair (X, y).")
-            validation = self._set(model, *given, name="validation ")
+            validation = self._set(model, given[0], given[1], "validation ")
         elif self.validation_split:
             data, validation = self._split(data)
         monitor = self.early_stopping.monitor if self.early_stopping else "loss"
@@ -251,7 +250,7 @@ class _Run:
         return ""
 
     def _constant_loss(self) -> float:
-        """The loss of outputs that do not depend on the input: z = 0 everywhere. The measure of what an explosion is."""
+        """The loss of outputs that are z = 0 everywhere, the measure of what an explosion is."""
         objective, model = self.training.objective, self.model
         flat = MLP((1, model.sizes[-1]), "identity", model.output, init="zeros", dtype=model.dtype)
         some = np.arange(min(len(objective), 1000))
@@ -291,7 +290,7 @@ def _figures(model: MLP, data: _Set, threads: int) -> dict[str, float]:
         figures["accuracy"] = float((outputs.argmax(axis=1) == truth).mean())
     else:
         signed = targets > (0.0 if objective.decision == "sign" else 0.5)
-        middle = 0.5 if objective.activation == kernels.activations.SIGMOID else 0.0
+        middle = 0.5 if objective.activation == activations.SIGMOID else 0.0
         figures["accuracy"] = float(((outputs > middle) == signed).mean())
     return figures
 
