@@ -100,7 +100,7 @@ def softplus(z):
 
 
 def _loops(function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The loops of `apply` and `value_and_slope` for one activation; a closure, as function arguments are not cached."""
+    """The loops of `apply` and `value_and_slope` for one activation; Numba cannot cache function arguments."""
 
     @inner
     def values(z, n, a):

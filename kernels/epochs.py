@@ -127,16 +127,14 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, threa
     begin, end = params.shape[0] * thread // threads, params.shape[0] * (thread + 1) // threads
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
-        if rule.code == SGD and rows <= BLOCK:
-            scale = cast(-rule.lr / rows, params[0])
-            into = pointer(params, 0)
-            total += _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads)
-        else:
+        fused = rule.code == SGD and rows <= BLOCK  # straight into the weights, without a gradient buffer
+        scale = cast((-rule.lr if fused else 1.0) / rows, params[0])
+        if not fused:
             grad[begin:end] = 0
-            scale = cast(1.0 / rows, params[0])
-            into = pointer(grad, 0)
             barrier.wait(scratch.meeting, threads)
-            total += _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads)
+        into = pointer(params, 0) if fused else pointer(grad, 0)
+        total += _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads)
+        if not fused:
             _apply(rule, params, begin, end)
             barrier.wait(scratch.meeting, threads)
     return total

@@ -228,7 +228,7 @@ def squared_hinge_class(prediction, label, k, delta):
 
 @jit
 def perceptron_class(prediction, label, k, delta):
-    """z_c - z_y, c the predicted class (the first largest z); delta +1 for c, -1 for y, 0 if c = y (Duda, Hart 1973)."""
+    """z_c - z_y, c the predicted class (the first largest z); delta +1 for c, -1 for y, 0 if c = y (Duda, Hart)."""
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     chosen = 0
     for j in range(k):

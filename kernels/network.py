@@ -76,18 +76,19 @@ def output_delta(plan, work, samples, sample, r, loss, scale):
     delta = pointer(work, plan[top, SLOPE] + r * plan[top, STRIDE])
     target = pointer(samples.targets, sample * k)
     label = samples.labels[sample] if samples.labels.shape[0] > 0 else 0
-    if plan[top, ACTIVATION] == activations.SOFTMAX:  # softmax without its fused loss: the full Jacobian
+    softmax = plan[top, ACTIVATION] == activations.SOFTMAX  # without its fused loss: the full Jacobian
+    if softmax:
         activations.softmax(a, k, a)
-        value = losses.row(loss, a, target, label, k, delta)
+    value = losses.row(loss, a, target, label, k, delta if softmax else a)
+    if softmax:
         mean = cast(0.0, value)
         for j in range(k):
             mean += a[j] * delta[j]
         for j in range(k):
             delta[j] = a[j] * (delta[j] - mean) * scale
-        return value
-    value = losses.row(loss, a, target, label, k, a)
-    for j in range(k):
-        delta[j] *= a[j] * scale
+    else:
+        for j in range(k):
+            delta[j] *= a[j] * scale
     return value
 
 

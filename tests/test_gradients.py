@@ -47,7 +47,7 @@ class Problem(NamedTuple):
         return model
 
 
-def make_problem(sizes: list[int], hidden: str, case: tuple[str, str, str], seed: int, n: int = 4) -> Problem:
+def make_problem(sizes: list[int], hidden: str, case: tuple[str, str, str], seed: int, n: int = 3) -> Problem:
     """Random weights, biases, inputs, and targets that the loss is made for."""
     loss, output, kind = case
     rng = np.random.default_rng(seed)
@@ -133,10 +133,10 @@ def assert_agree(gradients: list[Array], exact: list[Array], rtol: float, floor:
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-@pytest.mark.parametrize("hidden_sizes", [(), (4,), (5, 4)], ids=["1_layer", "2_layers", "3_layers"])
+@pytest.mark.parametrize("hidden_sizes", [(), (4,), (4, 3)], ids=["1_layer", "2_layers", "3_layers"])
 def test_every_gradient_is_the_central_difference(hidden_sizes: tuple[int, ...], case: tuple[str, str, str]) -> None:
     for hidden in HIDDEN if hidden_sizes else ["identity"]:
-        problem = smooth_problem([3, *hidden_sizes, 3], hidden, case)
+        problem = smooth_problem([2, *hidden_sizes, 3], hidden, case)
         loss, gradients = hotloop_gradients(problem)
         np.testing.assert_allclose(loss, reference.network_loss(*problem), rtol=1e-12, err_msg=hidden)
         assert_agree(gradients, central_differences(problem), rtol=1e-6, floor=1e-8)

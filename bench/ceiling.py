@@ -1,0 +1,83 @@
+"""What one core of this machine can do at most, measured here and now: the yardsticks beside the kernels' rates."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from hotloop.machine import vector_bits
+
+CHAINS = 12  # independent multiply-adds in flight: more than latency x units of any core, fewer than its registers
+LANES = vector_bits() // 32
+
+
+@intrinsic
+def _chains(typing: Any, start: Any, n: Any) -> Any:
+    """n steps of CHAINS vectors v = fma(v, v, v), kept in registers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.VectorType(ir.FloatType(), LANES)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.v{LANES}f32"
+        )
+        splat = ir.Constant(kind, ir.Undefined)
+        for lane in range(LANES):
+            splat = builder.insert_element(splat, args[0], ir.IntType(32)(lane))
+        vectors = [cgutils.alloca_once_value(builder, splat) for _ in range(CHAINS)]
+        with cgutils.for_range(builder, args[1]):
+            for vector in vectors:
+                value = builder.load(vector)
+                builder.store(builder.call(fma, [value, splat, splat]), vector)
+        total = builder.load(vectors[0])
+        for vector in vectors[1:]:
+            total = builder.fadd(total, builder.load(vector))
+        return builder.extract_element(total, ir.IntType(32)(0))
+
+    return types.float32(types.float32, types.int64), codegen
+
+
+@numba.njit
+def _multiply_adds(start, n):  # type: ignore[no-untyped-def]
+    return _chains(start, n)
+
+
+@numba.njit
+def _scale(values, factor):  # type: ignore[no-untyped-def]
+    for i in range(values.shape[0]):
+        values[i] *= factor
+
+
+def _best(work: Callable[[], object], repeats: int = 7) -> float:
+    work()  # compiles
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@cache
+def multiply_add_peak() -> float:
+    """GFLOP/s of one core in float32: fused multiply-adds on registers, two operations each."""
+    n = 2_000_000
+    return 2e-9 * n * CHAINS * LANES / _best(lambda: _multiply_adds(np.float32(0.5), n))
+
+
+@cache
+def read_modify_write_rate(n: int) -> float:
+    """GB/s of one core that multiplies n float32 in place again and again; each byte counts twice, read and written."""
+    values, passes = np.ones(n, np.float32), max(1, 10_000_000 // n)
+
+    def work() -> None:
+        for _ in range(passes):
+            _scale(values, np.float32(1.0))
+
+    return 2e-9 * values.nbytes * passes / _best(work)
