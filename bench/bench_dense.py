@@ -1,11 +1,11 @@
 """Dense kernels against BLAS and an epilogue, on one thread; and against the machine's peak of multiply-adds."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 import pytest
-from ceiling import multiply_add_peak
 from numpy.typing import NDArray
 
 from hotloop.kernels import dense
@@ -18,17 +18,6 @@ SHAPES = [(1, 784, 128), (32, 64, 32), (32, 784, 128), (128, 784, 512), (1024, 1
 ROW_SHAPES = [(64, 32), (784, 128), (1024, 1024)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids="x".join("%d" for _ in range(3)).__mod__)
 row_shapes = pytest.mark.parametrize("shape", ROW_SHAPES, ids="%dx%d".__mod__)
-
-
-@pytest.fixture(autouse=True)
-def ceiling(request: pytest.FixtureRequest, benchmark: Any) -> Any:
-    """Notes GFLOP/s, and the share of the peak measured in this run, beside each result (extra_info)."""
-    yield
-    if "shape" in request.fixturenames and benchmark.stats is not None:
-        flops = 2 * np.prod(request.getfixturevalue("shape"), dtype=float)
-        rate = flops / benchmark.stats.stats.median / 1e9
-        peak = multiply_add_peak()
-        benchmark.extra_info.update(gflops=round(rate, 1), peak_gflops=round(peak, 1), share=round(rate / peak, 3))
 
 
 def arrays(*shape: int) -> tuple[Array, Array, Array, Array, Array]:
@@ -81,7 +70,7 @@ def test_forward(compare: Compare, shape: tuple[int, ...]) -> None:
     def ours(x: Array, weight: Array, bias: Array, out: Array) -> None:
         dense.forward(x, weight, bias, RELU, out)
 
-    compare(label("forward, relu", shape), ours, numpy_forward, x, weight, bias, out)
+    compare(label("forward, relu", shape), ours, numpy_forward, x, weight, bias, out, flops=2 * prod(shape))
 
 
 @row_shapes
@@ -91,42 +80,42 @@ def test_forward_row(compare: Compare, shape: tuple[int, ...]) -> None:
     def ours(x: Array, weight: Array, bias: Array, out: Array) -> None:
         dense.forward_row(x, weight, bias, RELU, out)
 
-    compare(label("forward_row, relu", shape), ours, numpy_forward, x, weight, bias, out)
+    compare(label("forward_row, relu", shape), ours, numpy_forward, x, weight, bias, out, flops=2 * prod(shape))
 
 
 @shapes
 def test_input_gradient(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, _, delta, _ = arrays(*shape)
     out = np.zeros_like(x)
-    compare(label("input_gradient", shape), dense.input_gradient, numpy_input_gradient, delta, weight, out)
+    compare(label("input_gradient", shape), dense.input_gradient, numpy_input_gradient, delta, weight, out, flops=2 * prod(shape))
 
 
 @row_shapes
 def test_input_gradient_row(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, _, delta, _ = arrays(*shape)
     out = np.zeros_like(x)
-    compare(label("input_gradient_row", shape), dense.input_gradient_row, numpy_input_gradient, delta, weight, out)
+    compare(label("input_gradient_row", shape), dense.input_gradient_row, numpy_input_gradient, delta, weight, out, flops=2 * prod(shape))
 
 
 @shapes
 def test_weight_gradient(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("weight_gradient", shape), dense.weight_gradient, numpy_gradient, x, delta, weight, bias)
+    compare(label("weight_gradient", shape), dense.weight_gradient, numpy_gradient, x, delta, weight, bias, flops=2 * prod(shape))
 
 
 @row_shapes
 def test_weight_gradient_row(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("weight_gradient_row", shape), dense.weight_gradient_row, numpy_gradient_row, x, delta, weight, bias)
+    compare(label("weight_gradient_row", shape), dense.weight_gradient_row, numpy_gradient_row, x, delta, weight, bias, flops=2 * prod(shape))
 
 
 @shapes
 def test_update(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("update", shape), dense.update, numpy_update, x, delta, weight, bias)
+    compare(label("update", shape), dense.update, numpy_update, x, delta, weight, bias, flops=2 * prod(shape))
 
 
 @row_shapes
 def test_update_row(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("update_row", shape), dense.update_row, numpy_update_row, x, delta, weight, bias)
+    compare(label("update_row", shape), dense.update_row, numpy_update_row, x, delta, weight, bias, flops=2 * prod(shape))

@@ -16,6 +16,7 @@ from hotloop.kernels.simd import (
     DOT_ROWS,
     DOT_UNITS,
     LANES,
+    STREAM_VECTORS,
     TILE_ROWS,
     TILE_VECTORS,
     advance,
@@ -25,6 +26,9 @@ from hotloop.kernels.simd import (
     dots_row,
     fma,
     pointer,
+    stream,
+    stream_one,
+    stream_pair,
     tile,
     tile_narrow,
     tile_row,
@@ -32,6 +36,7 @@ from hotloop.kernels.simd import (
 )
 
 TILE_WIDTH = LANES * TILE_VECTORS
+STREAM_WIDTH, PAIR = LANES * STREAM_VECTORS, LANES * 2
 DOTS = DOT_ROWS * DOT_UNITS
 DEPTH = (
     256  # terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, the size of a first-level cache
@@ -163,6 +168,20 @@ def forward_row(x, weight, bias, activation, out):
         activations.softmax(z, columns, z)
     else:
         activations.apply(activation, z, columns, z)
+
+
+@inner
+def update_and_forward(last, delta, x, depth, weight, weight_row, columns, out):
+    """weight += outer(last, delta), then out += x @ weight, in one pass on pointers; columns a multiple of 16."""
+    c = 0
+    while c + STREAM_WIDTH <= columns:
+        stream(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
+        c += STREAM_WIDTH
+    while c + PAIR <= columns:
+        stream_pair(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
+        c += PAIR
+    if c < columns:
+        stream_one(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
 
 
 @inner

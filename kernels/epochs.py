@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hotloop.kernels import activations, barrier, losses, network, sparse, updates
-from hotloop.kernels.dense import product
+from hotloop.kernels.dense import add_rows, product, update_and_forward
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import TILE_ROWS, advance, cast, pointer
@@ -34,50 +34,84 @@ class Scratch(NamedTuple):
     """Working memory of one fit, shared by its threads."""
 
     work: Any  # values and slopes, see network
-    index: Any  # per-sample: positions of the non-zero values, int32, laid out like work
-    packed: Any  # per-sample: those values
+    lists: network.Lists  # per-sample: of every layer's inputs, laid out like work; mini-batch: of the input rows
     row_loss: Any  # (BLOCK,) float64
     meeting: Any  # (1,) int64, the barrier's counter
 
 
 @jit
 def per_sample(net, samples, start, stop, loss, lr, scratch):
-    """SGD, one step per sample: only weights under non-zero inputs and units are read and written.
+    """SGD, one step per sample. Only weights under non-zero units are read and written, and under non-zero inputs.
 
-    Returns the sum of the losses, each taken before its own step, float64. params change in place.
+    Without `samples.listed` every input weight is visited, in one pass for the last sample's update and this one's
+    forward. Returns the sum of the losses, each taken before its own step, float64. params change in place.
     """
-    plan, params = net.plan, net.params
-    layers = plan.shape[0]
+    plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
+    (X, entry_values, entry_indices, entry_starts), targets, labels, order, listed = samples
+    work, (list_indices, list_values, _), _, _ = scratch
+    layers, width, padded = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
     counts = np.zeros(layers, np.int64)
     scale = cast(-lr, params[0])
+    weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
+    z, delta = pointer(work, plan[1, VALUE]), pointer(work, plan[1, SLOPE])
+    for j in range(padded):
+        delta[j] = cast(0.0, delta[j])
+    x, index, value, count = pointer(X, 0), pointer(list_indices, 0), pointer(list_values, 0), 0
     total = 0.0
     for position in range(start, stop):
-        sample = samples.order[position]
-        x = pointer(samples.X, sample * plan[0, WIDTH])
+        sample = order[position]
+        if entry_starts.shape[0] > 0:
+            at = entry_starts[sample]
+            index, value, count = pointer(entry_indices, at), pointer(entry_values, at), entry_starts[sample + 1] - at
+        else:
+            last, x = x, pointer(X, sample * width)
+            if listed:
+                count = sparse.compact(x, width, index, value)
+        for j in range(padded):
+            z[j] = bias[j]
+        if listed:
+            sparse.accumulate(index, value, count, weight, padded, padded, z)
+        else:
+            update_and_forward(last, delta, x, width, weight, padded, padded, z)
+        network.activate(plan, work, 1, 0, 1)
+        for layer in range(2, layers):
+            _forward_row(plan, params, work, layer, list_indices, list_values, counts)
+            network.activate(plan, work, layer, 0, 1)
+        total += network.output_delta(plan, work, targets, labels, sample, 0, loss, scale)
+        network.backward(plan, params, work, 0, 1)
+        if listed:
+            sparse.distribute(index, value, count, delta, weight, padded, padded)
+        for layer in range(2, layers):
+            _update_row(plan, params, work, layer, list_indices, list_values, counts)
         for layer in range(1, layers):
-            below = plan[layer - 1, VALUE]
-            index, packed = pointer(scratch.index, below), pointer(scratch.packed, below)
-            counts[layer] = sparse.compact(x, plan[layer - 1, WIDTH], index, packed)
-            z, bias = pointer(scratch.work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
-            padded = plan[layer, PADDED]
-            for j in range(padded):
-                z[j] = bias[j]
-            sparse.accumulate(index, packed, counts[layer], pointer(params, plan[layer, WEIGHT]), padded, padded, z)
-            network.activate(plan, scratch.work, layer, 0, 1)
-            x = z
-        total += network.output_delta(plan, scratch.work, samples, sample, 0, loss, scale)
-        network.backward(plan, params, scratch.work, 0, 1)
-        for layer in range(1, layers):
-            below, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
-            index, packed = pointer(scratch.index, below), pointer(scratch.packed, below)
-            delta = pointer(scratch.work, plan[layer, SLOPE])
-            weight = pointer(params, plan[layer, WEIGHT])
-            sparse.distribute(index, packed, counts[layer], delta, weight, padded, padded)
             if plan[layer, HAS_BIAS] != 0:
-                bias = pointer(params, plan[layer, BIAS])
-                for j in range(padded):
-                    bias[j] += delta[j]
+                add_rows(
+                    pointer(work, plan[layer, SLOPE]), 0, 1, plan[layer, PADDED], pointer(params, plan[layer, BIAS])
+                )
+    if not listed and stop > start:
+        product(x, 1, 1, width, 1, delta, padded, padded, weight, padded, weight, padded)
     return total
+
+
+@inner
+def _forward_row(plan, params, work, layer, indices, values, counts):
+    """z of one layer and one sample, from the active units below, which it lists; counts[layer] is their number."""
+    place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
+    index, value = pointer(indices, place), pointer(values, place)
+    z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
+    for j in range(padded):
+        z[j] = bias[j]
+    counts[layer] = sparse.compact(pointer(work, place), plan[layer - 1, WIDTH], index, value)
+    sparse.accumulate(index, value, counts[layer], pointer(params, plan[layer, WEIGHT]), padded, padded, z)
+
+
+@inner
+def _update_row(plan, params, work, layer, indices, values, counts):
+    """The weights of one layer under the units that _forward_row listed += their value times delta."""
+    place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
+    index, value = pointer(indices, place), pointer(values, place)
+    delta, weight = pointer(work, plan[layer, SLOPE]), pointer(params, plan[layer, WEIGHT])
+    sparse.distribute(index, value, counts[layer], delta, weight, padded, padded)
 
 
 @inner
@@ -95,23 +129,26 @@ def _apply(rule, params, begin, end):
 @inner
 def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
+    plan, params = net
+    targets, labels, order, listed = samples.targets, samples.labels, samples.order, samples.listed
+    work, lists, row_loss, meeting = scratch
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
         share = -(-some // (threads * TILE_ROWS)) * TILE_ROWS  # whole tiles for each thread
         begin, end = min(some, thread * share), min(some, (thread + 1) * share)
-        network.load_rows(net.plan, scratch.work, samples, position + first, begin, end)
-        network.forward(net.plan, net.params, scratch.work, begin, end)
+        network.load_rows(plan, work, lists, samples, position + first, begin, end)
+        network.forward(plan, params, work, lists, listed, begin, end)
         for r in range(begin, end):
-            sample = samples.order[position + first + r]
-            scratch.row_loss[r] = network.output_delta(net.plan, scratch.work, samples, sample, r, loss, scale)
-        network.backward(net.plan, net.params, scratch.work, begin, end)
-        barrier.wait(scratch.meeting, threads)
+            sample = order[position + first + r]
+            row_loss[r] = network.output_delta(plan, work, targets, labels, sample, r, loss, scale)
+        network.backward(plan, params, work, begin, end)
+        barrier.wait(meeting, threads)
         if thread == 0:
             for r in range(some):
-                total += scratch.row_loss[r]
-        network.accumulate(net.plan, into, scratch.work, some, thread, threads)
-        barrier.wait(scratch.meeting, threads)
+                total += row_loss[r]
+        network.accumulate(plan, into, work, lists, listed, some, thread, threads)
+        barrier.wait(meeting, threads)
     return total
 
 
@@ -123,7 +160,7 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, threa
     params, rule.grad and rule.state change in place.
     """
     total = 0.0
-    params, grad = net.params, rule.grad
+    params, grad, meeting = net.params, rule.grad, scratch.meeting
     begin, end = params.shape[0] * thread // threads, params.shape[0] * (thread + 1) // threads
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
@@ -131,22 +168,23 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, threa
         scale = cast((-rule.lr if fused else 1.0) / rows, params[0])
         if not fused:
             grad[begin:end] = 0
-            barrier.wait(scratch.meeting, threads)
+            barrier.wait(meeting, threads)
         into = pointer(params, 0) if fused else pointer(grad, 0)
         total += _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads)
         if not fused:
             _apply(rule, params, begin, end)
-            barrier.wait(scratch.meeting, threads)
+            barrier.wait(meeting, threads)
     return total
 
 
 @jit
-def predict(net, X, begin, end, block, work, out):
-    """out[begin:end] = the network's outputs for X[begin:end]; X (n, n_features), out (n, n_outputs).
+def predict(net, inputs, begin, end, block, work, out):
+    """out[begin:end] = the network's outputs for these rows of the inputs; out (n, n_outputs).
 
     work holds `block` rows of values by the plan.
     """
-    plan, params = net.plan, net.params
+    plan, params = net
+    X, entry_values, entry_indices, entry_starts = inputs
     top = plan.shape[0] - 1
     for first in range(begin, end, block):
         rows = min(block, end - first)
@@ -155,7 +193,15 @@ def predict(net, X, begin, end, block, work, out):
             width, padded, stride = plan[layer, WIDTH], plan[layer, PADDED], plan[layer, STRIDE]
             z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
             weight = pointer(params, plan[layer, WEIGHT])
-            product(x, x_row, 1, rows, plan[layer - 1, WIDTH], weight, padded, padded, bias, 0, z, stride)
+            if layer == 1 and entry_starts.shape[0] > 0:
+                for r in range(rows):
+                    at, row = entry_starts[first + r], advance(z, r * stride)
+                    entries, count = pointer(entry_indices, at), entry_starts[first + r + 1] - at
+                    for j in range(padded):
+                        row[j] = bias[j]
+                    sparse.accumulate(entries, pointer(entry_values, at), count, weight, padded, padded, row)
+            else:
+                product(x, x_row, 1, rows, plan[layer - 1, WIDTH], weight, padded, padded, bias, 0, z, stride)
             for r in range(rows):
                 row = advance(z, r * stride)
                 if plan[layer, ACTIVATION] == activations.SOFTMAX:

@@ -190,10 +190,10 @@ def perceptron(prediction, target, k, delta):
 
 @jit
 def _rival(prediction, label, k):
-    """Index of the largest prediction (the first of equals) among the classes other than label; -1 for one class."""
+    """Index of the largest prediction among the classes other than label: the first of equals, NaN before any."""
     rival = -1
     for j in range(k):
-        if j != label and (rival < 0 or prediction[j] > prediction[rival]):
+        if j != label and (rival < 0 or prediction[j] > prediction[rival] or prediction[j] != prediction[j]):
             rival = j
     return rival
 
@@ -232,7 +232,7 @@ def perceptron_class(prediction, label, k, delta):
     zero, one = cast(0.0, prediction[0]), cast(1.0, prediction[0])
     chosen = 0
     for j in range(k):
-        if prediction[j] > prediction[chosen]:
+        if prediction[j] > prediction[chosen] or prediction[j] != prediction[j]:
             chosen = j
     value = prediction[chosen] - prediction[label]
     for j in range(k):

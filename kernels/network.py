@@ -10,7 +10,7 @@ the backward pass turns every slope into delta = dloss/dz in place, scaled as th
 
 from typing import Any, NamedTuple
 
-from hotloop.kernels import activations, losses
+from hotloop.kernels import activations, losses, sparse
 from hotloop.kernels.dense import add_rows, back_product, product
 from hotloop.kernels.jit import inner
 from hotloop.kernels.simd import advance, cast, pointer
@@ -25,36 +25,74 @@ class Network(NamedTuple):
     params: Any  # (n_params,) float32 or float64, padding included
 
 
+class Inputs(NamedTuple):
+    """Dense rows, or compressed sparse rows."""
+
+    X: Any  # (n, n_features) of the parameters' dtype; (0, n_features) where the rows are compressed
+    value: Any  # (n_entries,) of the parameters' dtype
+    index: Any  # (n_entries,) int32, ascending within a row
+    start: Any  # (n + 1,) int64, where each row's entries begin; (0,) where the rows are dense
+
+
 class Samples(NamedTuple):
     """The data of an epoch; targets or labels is empty, by the loss."""
 
-    X: Any  # (n, n_features) of the parameters' dtype
+    inputs: Inputs
     targets: Any  # (n, n_outputs) of the parameters' dtype
     labels: Any  # (n,) int32
     order: Any  # (n,) int64, the sample at each position of the epoch
+    listed: int  # 1: only non-zero inputs are visited, as always with compressed rows; 0: every input is
+
+
+class Lists(NamedTuple):
+    """The non-zero inputs of each row of a block; see sparse.load_dense."""
+
+    index: Any  # int32
+    value: Any
+    ends: Any  # int32
 
 
 @inner
-def load_rows(plan, work, samples, position, begin, end):
-    """Copy the samples at position + begin .. position + end of the order into the input rows begin .. end."""
+def load_rows(plan, work, lists, samples, position, begin, end):
+    """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end."""
+    X, entry_values, entry_indices, entry_starts = samples.inputs
+    order, listed = samples.order, samples.listed
+    indices, values, marks = lists
     width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
+    blocks = (width + sparse.SPAN - 1) // sparse.SPAN
     for r in range(begin, end):
-        source = pointer(samples.X, samples.order[position + r] * width)
-        row = pointer(work, base + r * stride)
-        for j in range(width):
-            row[j] = source[j]
+        sample = order[position + r]
+        index, value, ends = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
+        if entry_starts.shape[0] > 0:
+            at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
+            entries = pointer(entry_indices, at), pointer(entry_values, at)
+            sparse.load_listed(entries[0], entries[1], count, width, index, value, ends)
+        elif listed:
+            sparse.load_dense(pointer(X, sample * width), width, index, value, ends)
+        else:
+            source, row = pointer(X, sample * width), pointer(work, base + r * stride)
+            for j in range(width):
+                row[j] = source[j]
 
 
 @inner
-def forward(plan, params, work, begin, end):
+def forward(plan, params, work, lists, listed, begin, end):
     """Rows begin .. end of the block through every layer: values and slopes."""
     for layer in range(1, plan.shape[0]):
-        below, stride = layer - 1, plan[layer, STRIDE]
-        x = pointer(work, plan[below, VALUE] + begin * plan[below, STRIDE])
-        z = pointer(work, plan[layer, VALUE] + begin * stride)
+        below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
+        z = pointer(work, plan[layer, VALUE])
         weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
-        padded = plan[layer, PADDED]
-        product(x, plan[below, STRIDE], 1, end - begin, plan[below, WIDTH], weight, padded, padded, bias, 0, z, stride)
+        width, x_row = plan[below, WIDTH], plan[below, STRIDE]
+        if layer == 1 and listed:
+            for r in range(begin, end):
+                for j in range(padded):
+                    z[r * stride + j] = bias[j]
+            blocks = (width + sparse.SPAN - 1) // sparse.SPAN
+            entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
+            sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
+        else:
+            x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
+            product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
         activate(plan, work, layer, begin, end)
 
 
@@ -68,14 +106,14 @@ def activate(plan, work, layer, begin, end):
 
 
 @inner
-def output_delta(plan, work, samples, sample, r, loss, scale):
+def output_delta(plan, work, targets, labels, sample, r, loss, scale):
     """The loss of row r, whose truth is `sample`; its output slope becomes scale dloss/dz."""
     top = plan.shape[0] - 1
     k = plan[top, WIDTH]
     a = pointer(work, plan[top, VALUE] + r * plan[top, STRIDE])
     delta = pointer(work, plan[top, SLOPE] + r * plan[top, STRIDE])
-    target = pointer(samples.targets, sample * k)
-    label = samples.labels[sample] if samples.labels.shape[0] > 0 else 0
+    target = pointer(targets, sample * k)
+    label = labels[sample] if labels.shape[0] > 0 else 0
     softmax = plan[top, ACTIVATION] == activations.SOFTMAX  # without its fused loss: the full Jacobian
     if softmax:
         activations.softmax(a, k, a)
@@ -105,18 +143,23 @@ def backward(plan, params, work, begin, end):
 
 
 @inner
-def accumulate(plan, into, work, rows, share, shares):
+def accumulate(plan, into, work, lists, listed, rows, share, shares):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
     into points to the parameters (the fused SGD step: the deltas carry -lr/n) or to a gradient buffer (they carry 1/n).
     """
     for layer in range(1, plan.shape[0]):
         below, padded, stride = layer - 1, plan[layer, PADDED], plan[layer, STRIDE]
-        delta = pointer(work, plan[layer, SLOPE])
-        units = plan[below, WIDTH]
-        begin, end = units * share // shares, units * (share + 1) // shares
-        x = pointer(work, plan[below, VALUE] + begin)
-        weight = advance(into, plan[layer, WEIGHT] + begin * padded)
-        product(x, 1, plan[below, STRIDE], end - begin, rows, delta, stride, padded, weight, padded, weight, padded)
+        delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
+        units, x_row = plan[below, WIDTH], plan[below, STRIDE]
+        if layer == 1 and listed:
+            blocks = (units + sparse.SPAN - 1) // sparse.SPAN
+            first, last = blocks * share // shares, blocks * (share + 1) // shares
+            entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
+            sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
+        else:
+            begin, end = units * share // shares, units * (share + 1) // shares
+            x, part = pointer(work, plan[below, VALUE] + begin), advance(weight, begin * padded)
+            product(x, 1, x_row, end - begin, rows, delta, stride, padded, part, padded, part, padded)
         if share == shares - 1 and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, plan[layer, WIDTH], advance(into, plan[layer, BIAS]))

@@ -288,12 +288,45 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
     return scatter
 
 
+def _make_stream(vectors: int) -> Callable[..., None]:
+    """One pass over a weight: weight[k, c] += last[k] * delta[c], then out[c] += x[k] * weight[k, c].
+
+    The last sample's update and this sample's forward together read and write every weight once.
+    """
+
+    @intrinsic
+    def stream(typing, last, x, depth, weight, weight_row, delta, out):
+        signature = types.void(last, x, types.intp, weight, types.intp, delta, out)
+
+        def codegen(context, builder, signature, args):
+            last, x, depth, weight, weight_row, delta, out = args
+            columns = range(vectors)
+            deltas = [_load(builder, delta, LANES * v) for v in columns]
+            loop = _Loop(builder, depth, 1, [weight, *[_load(builder, out, LANES * v) for v in columns]])
+            row, *sums = loop.carried
+            before = _splat(builder, builder.load(builder.gep(last, [loop.index])))
+            now = _splat(builder, builder.load(builder.gep(x, [loop.index])))
+            updated = []
+            for v in columns:
+                moved = _fma(builder, before, deltas[v], _load(builder, row, LANES * v))
+                _store(builder, moved, row, LANES * v)
+                updated.append(_fma(builder, now, moved, sums[v]))
+            results = loop.close([builder.gep(row, [weight_row]), *updated])[1:]
+            for v in columns:
+                _store(builder, results[v], out, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return stream
+
+
 # Tile shapes by the registers of the host. AVX-512 (and NEON, counted in float32) has 32 registers, AVX 16: the sums,
 # one row of weights and one factor must fit, or LLVM spills inside the loop.
 if _has_avx512():
-    TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS = 8, 2, 4, 4, 8
+    TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS, STREAM_VECTORS = 8, 2, 4, 4, 8, 8
 else:
-    TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS = 6, 1, 2, 2, 4
+    TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS, STREAM_VECTORS = 6, 1, 2, 2, 4, 2
 
 tile = _make_tile(TILE_ROWS, TILE_VECTORS)
 tile_row = _make_tile(1, TILE_VECTORS)
@@ -308,3 +341,6 @@ gather_one = _make_gather(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)
+stream = _make_stream(STREAM_VECTORS)
+stream_pair = _make_stream(2)
+stream_one = _make_stream(1)

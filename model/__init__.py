@@ -7,12 +7,16 @@
 >>> history = Trainer(optimizer=SGD(lr=0.05), batch_size=1, epochs=10).fit(model, X, y)
 """
 
-from hotloop.history import History
-from hotloop.mlp import MLP
-from hotloop.optimizers import SGD
-from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
-from hotloop.stopping import EarlyStopping
-from hotloop.trainer import DivergenceWarning, Trainer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hotloop.history import History
+    from hotloop.mlp import MLP
+    from hotloop.optimizers import SGD
+    from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
+    from hotloop.stopping import EarlyStopping
+    from hotloop.trainer import DivergenceWarning, Trainer
 
 __version__ = "0.1.0"
 
@@ -28,3 +32,27 @@ __all__ = [
     "StepDecay",
     "Trainer",
 ]
+
+# Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
+_HOME = {
+    "MLP": "mlp",
+    "SGD": "optimizers",
+    "Constant": "schedules",
+    "CosineDecay": "schedules",
+    "DivergenceWarning": "trainer",
+    "EarlyStopping": "stopping",
+    "ExponentialDecay": "schedules",
+    "History": "history",
+    "StepDecay": "schedules",
+    "Trainer": "trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hotloop' has no attribute {name!r}")
+    return getattr(import_module(f"hotloop.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -82,7 +82,7 @@ def for_kernels(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
 def numeric(name: str, value: ArrayLike) -> NDArray[Any]:
     """An array of booleans, whole or real numbers."""
     if hasattr(value, "tocsr"):
-        raise TypeError(f"{name}: got a sparse matrix, expected a dense array; pass {name}.toarray().")
+        raise TypeError(f"{name}: got a sparse matrix, expected a dense array.")
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from hotloop import check, engine, files, initial, layout
+from hotloop import check, engine, files, initial, inputs, layout
 from hotloop.kernels import activations, epochs, network
+from hotloop.machine import available_threads
 
 DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
 
@@ -86,8 +87,8 @@ class MLP:
 
     def forward(self, X: ArrayLike) -> NDArray[Any]:
         """Outputs (n, n_outputs) of the last activation for X (n, n_features)."""
-        rows = check.matrix("X", X, self.sizes[0], self.dtype)
-        return engine.infer(self._network, rows, activations.CODES[self.output], engine.available_threads())
+        rows = inputs.read("X", X, self.sizes[0], self.dtype)
+        return engine.infer(self._network, rows, activations.CODES[self.output], available_threads())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predictions for X (n, n_features), by what the model was trained for.
@@ -106,7 +107,8 @@ class MLP:
             plan, size = layout.make_plan(self.sizes, self._network.plan[1:, network.ACTIVATION].tolist(), self.bias, 1)
             self._one = (plan, layout.aligned(size, self.dtype), np.empty((1, self.sizes[-1]), self.dtype))
         plan, work, out = self._one
-        epochs.predict(network.Network(plan, self.params), check.for_kernels(row, self.dtype)[None], 0, 1, 1, work, out)
+        rows = inputs.dense(check.for_kernels(row, self.dtype)[None])
+        epochs.predict(network.Network(plan, self.params), rows.arrays, 0, 1, 1, work, out)
         if np.isnan(out[0, 0]):
             check.finite("x", row, row)
         return self._decide(out)[0]

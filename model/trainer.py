@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hotloop import check
+from hotloop import check, inputs
 from hotloop.curvature import gradient, largest_stable_lr
-from hotloop.engine import Engine, available_threads, infer, interruptible
+from hotloop.engine import Engine, infer, interruptible
 from hotloop.history import History
+from hotloop.inputs import Rows
 from hotloop.kernels import activations
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.random import permutation
+from hotloop.machine import available_threads
 from hotloop.mlp import MLP
 from hotloop.objectives import OUTPUTS, Objective, bind
 from hotloop.optimizers import SGD
@@ -34,7 +36,7 @@ class DivergenceWarning(UserWarning):
 class _Set:
     """Samples with their objective."""
 
-    X: NDArray[Any]
+    rows: Rows
     objective: Objective
 
 
@@ -87,6 +89,7 @@ class Trainer:
         self.tol = check.number("tol", tol, 0.0)
         self.threads = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.progress = None if progress is None else check.boolean("progress", progress)
+        self.history = History()  # of the last fit, also of one that Ctrl-C ended
 
     def fit(
         self,
@@ -99,11 +102,13 @@ class Trainer:
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
         perceptron, else values. Raises ValueError or TypeError before anything is changed. Ctrl-C raises
-        KeyboardInterrupt and leaves the model as of the last finished piece. A training that diverges stops with a
+        KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history. A training that diverges stops with a
         DivergenceWarning and leaves the weights of its best epoch.
         """
         training, validation = self._data(model, X, y, validation_data)
-        return _Run(self, model, training, validation).train()
+        run = _Run(self, model, training, validation)
+        self.history = run.history
+        return run.train()
 
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
@@ -113,7 +118,7 @@ class Trainer:
     def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
         """Mean loss over X and y, and its gradient: one dweight (fan_in, fan_out) and dbias (fan_out,) per layer."""
         data = self._set(model, X, y)
-        loss, grad = gradient(model._network, data.X, data.objective)
+        loss, grad = gradient(model._network, data.rows, data.objective)
         twin = MLP(model.sizes, list(model.activations), model.output, model.bias, "zeros", model.dtype)
         twin.params[:] = grad
         return loss, twin.weights, twin.biases
@@ -121,7 +126,7 @@ class Trainer:
     def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "") -> _Set:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
-        rows = check.matrix(f"{name}X", X, model.sizes[0], model.dtype)
+        rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
         return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
 
     def _data(self, model: MLP, X: ArrayLike, y: ArrayLike, given: Any) -> tuple[_Set, _Set | None]:
@@ -145,14 +150,16 @@ class Trainer:
         return data, validation
 
     def _split(self, data: _Set) -> tuple[_Set, _Set]:
-        n = len(data.X)
+        n = len(data.rows)
         held = max(1, round(n * self.validation_split))
         if held >= n:
             raise ValueError(f"validation_split: {self.validation_split} of {n} samples leaves none to train on.")
         order = np.empty(n, np.int64)
         permutation(self.seed, 2**32 - 1, order)  # a stream of its own, after the last possible epoch
         rows, rest = order[:held], np.sort(order[held:])
-        return _Set(data.X[rest], data.objective.take(rest)), _Set(data.X[rows], data.objective.take(rows))
+        return _Set(data.rows.take(rest), data.objective.take(rest)), _Set(
+            data.rows.take(rows), data.objective.take(rows)
+        )
 
 
 class _Run:
@@ -161,11 +168,11 @@ class _Run:
     def __init__(self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None) -> None:
         self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
         self.history = History()
-        n = len(training.X)
+        n = len(training.rows)
         self.batch_size = min(n, trainer.batch_size or n)
         per_sample = self.batch_size == 1 and trainer.batch_size == 1 and trainer.optimizer.momentum == 0.0
         self.engine = Engine(
-            model._network, training.X, training.objective, self.batch_size, trainer.threads, per_sample
+            model._network, training.rows, training.objective, self.batch_size, trainer.threads, per_sample
         )
         self.state = trainer.optimizer.init(model.params)
         fused = self.batch_size <= kernels.BLOCK and trainer.optimizer.momentum == 0.0
@@ -182,7 +189,7 @@ class _Run:
         history.compile_seconds = time.perf_counter() - began
         self.baseline = self._constant_loss()
         try:
-            with Progress(trainer.epochs, len(self.training.X), trainer.progress) as self.bar:
+            with Progress(trainer.epochs, len(self.training.rows), trainer.progress) as self.bar:
                 for epoch in range(trainer.epochs):
                     if reason := self._epoch(epoch):
                         history.stopped = reason
@@ -203,7 +210,7 @@ class _Run:
 
     def _epoch(self, epoch: int) -> str:
         """Train one epoch and write it down; the reason to stop, or nothing."""
-        trainer, engine, n = self.trainer, self.engine, len(self.training.X)
+        trainer, engine, n = self.trainer, self.engine, len(self.training.rows)
         rule = self._rule(epoch)
         before = self.model.params.copy() if trainer.tol else None
         began = time.perf_counter()
@@ -216,6 +223,7 @@ class _Run:
             total += part
             self.bar.update(epoch, stop)
             if interrupted():
+                self.history.stopped = "interrupted"
                 raise KeyboardInterrupt(
                     f"training stopped in epoch {epoch + 1} of {trainer.epochs}, after {stop:,} of {n:,} samples; "
                     "the model keeps what it has learned so far"
@@ -254,7 +262,7 @@ class _Run:
         objective, model = self.training.objective, self.model
         flat = MLP((1, model.sizes[-1]), "identity", model.output, init="zeros", dtype=model.dtype)
         some = np.arange(min(len(objective), 1000))
-        data = _Set(np.zeros((len(some), 1), model.dtype), objective.take(some))
+        data = _Set(inputs.dense(np.zeros((len(some), 1), model.dtype)), objective.take(some))
         return _figures(flat, data, 1)["loss"]
 
     def _explain_divergence(self) -> None:
@@ -262,7 +270,7 @@ class _Run:
         model, history, optimizer = self.model, self.history, self.trainer.optimizer
         model.params[:] = self.best
         stable = largest_stable_lr(
-            model._network, self.training.X, self.training.objective, self.batch_size, optimizer.momentum
+            model._network, self.training.rows, self.training.objective, self.batch_size, optimizer.momentum
         )
         advice = f"the largest that would not is about {stable:.2g}" if stable else "try a smaller one"
         losses = history["loss"]
@@ -277,7 +285,7 @@ class _Run:
 def _figures(model: MLP, data: _Set, threads: int) -> dict[str, float]:
     """Mean loss, and accuracy or r2, of a model on checked data."""
     objective = data.objective
-    outputs = infer(model._network, data.X, objective.activation, threads)
+    outputs = infer(model._network, data.rows, objective.activation, threads)
     delta = np.empty(outputs.shape[1], outputs.dtype)
     total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
     figures = {"loss": total / len(outputs)}

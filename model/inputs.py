@@ -1,0 +1,74 @@
+"""The rows a model reads: a dense matrix, or a compressed sparse one that is never made dense."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from hotloop import check
+from hotloop.kernels import network
+
+PROBED = 256  # rows that a density is estimated from
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows in the form the kernels take."""
+
+    arrays: network.Inputs
+
+    def __len__(self) -> int:
+        starts = self.arrays.start
+        return len(starts) - 1 if len(starts) else len(self.arrays.X)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the rows came as a sparse matrix."""
+        return len(self.arrays.start) > 0
+
+    def density(self) -> float:
+        """Share of non-zero entries, by a sample of the rows."""
+        X, values, _, _ = self.arrays
+        if self.compressed:
+            return len(values) / (len(self) * X.shape[1])
+        some = X[:: max(1, len(X) // PROBED)]
+        return float(np.count_nonzero(some) / some.size)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Rows":
+        """A copy of some of the rows."""
+        X, values, indices, starts = self.arrays
+        if not self.compressed:
+            return Rows(network.Inputs(X[chosen], values, indices, starts))
+        counts = starts[chosen + 1] - starts[chosen]
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        places = np.repeat(starts[chosen] - ends[:-1], counts) + np.arange(ends[-1])
+        return Rows(network.Inputs(X, values[places], indices[places], ends))
+
+
+def read(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> Rows:
+    """Check rows (n_samples, columns), dense or any SciPy sparse matrix; see check.matrix."""
+    if hasattr(value, "tocsr"):
+        return _compressed(name, value, columns, dtype)
+    return dense(check.matrix(name, value, columns, dtype))
+
+
+def dense(X: NDArray[Any]) -> Rows:
+    """Rows of an array that is already in the form of the kernels."""
+    return Rows(network.Inputs(X, X.reshape(-1)[:0], np.empty(0, np.int32), np.empty(0, np.int64)))
+
+
+def _compressed(name: str, value: Any, columns: int, dtype: DTypeLike) -> Rows:
+    if value.ndim != 2 or value.shape[1] != columns or value.shape[0] == 0:
+        raise ValueError(f"{name}: got shape {value.shape}, expected (n_samples, {columns}), at least one sample.")
+    rows = value.tocsr()
+    if rows.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: got dtype {rows.dtype}, expected numbers.")
+    if not rows.has_canonical_format:  # unsorted or repeated entries; the matrix given stays as it is
+        rows = rows.copy()
+        rows.sum_duplicates()
+    with np.errstate(over="ignore"):
+        values = check.for_kernels(rows.data, dtype)
+    check.finite(f"{name}.data", values, rows.data)
+    indices, starts = check.for_kernels(rows.indices, np.int32), check.for_kernels(rows.indptr, np.int64)
+    return Rows(network.Inputs(np.empty((0, columns), values.dtype), values, indices, starts))

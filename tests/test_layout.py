@@ -1,0 +1,79 @@
+"""Where parameters and values lie: nothing overlaps, everything is aligned."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotloop import MLP, layout
+from hotloop.kernels import network
+
+sizes_lists = st.lists(st.integers(1, 600), min_size=2, max_size=5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 1000])
+def test_aligned_zeros_begin_on_a_cache_line(count: int, dtype: str) -> None:
+    for _ in range(20):  # the allocator's luck must not decide
+        array = layout.aligned(count, dtype)
+        assert array.shape == (count,) and array.dtype == dtype
+        assert array.ctypes.data % layout.ALIGNMENT == 0
+        assert array.flags.c_contiguous and array.flags.writeable and not array.any()
+
+
+@pytest.mark.parametrize(("width", "expected"), [(1, 16), (15, 16), (16, 16), (17, 32), (784, 784), (1000, 1008)])
+def test_padded_is_a_multiple_of_16(width: int, expected: int) -> None:
+    assert layout.padded(width) == expected
+
+
+def test_parameter_count_of_a_known_network() -> None:
+    assert layout.parameter_count([3, 5, 17]) == (3 + 1) * 16 + (5 + 1) * 32
+
+
+def assert_disjoint(regions: list[tuple[int, int]], total: int) -> None:
+    """Regions (start, length) lie within total and do not overlap."""
+    end = 0
+    for start, length in sorted(regions):
+        assert start >= end
+        end = start + length
+    assert end <= total
+
+
+@given(sizes_lists, st.integers(1, 600), st.booleans())
+@settings(max_examples=60, derandomize=True, deadline=None)
+def test_no_two_things_overlap(sizes: list[int], rows: int, bias: bool) -> None:
+    plan, size = layout.make_plan(sizes, list(range(1, len(sizes))), bias, rows)
+    assert plan.shape == (len(sizes), 9) and plan.dtype == np.int64
+    parameters, places = [], []
+    for layer, line in enumerate(plan):
+        assert line[network.WIDTH] == sizes[layer]
+        assert line[network.PADDED] == layout.padded(sizes[layer]) <= line[network.STRIDE]
+        places += [(line[network.VALUE], rows * line[network.STRIDE]), (line[network.SLOPE], rows * line[network.STRIDE])]
+        if layer > 0:
+            assert line[network.ACTIVATION] == layer
+            assert line[network.HAS_BIAS] == bias
+            assert line[network.WEIGHT] % 16 == 0
+            parameters.append((line[network.WEIGHT], sizes[layer - 1] * line[network.PADDED]))
+            parameters.append((line[network.BIAS], line[network.PADDED]))
+    assert_disjoint([(int(start), int(length)) for start, length in parameters], layout.parameter_count(sizes))
+    assert_disjoint([(int(start), int(length)) for start, length in places], size)
+
+
+@pytest.mark.parametrize("width", [256, 512, 1024, 250])
+def test_rows_of_a_block_do_not_share_cache_sets(width: int) -> None:
+    plan, _ = layout.make_plan([width, 1], [0], True, 64)
+    assert plan[0, network.STRIDE] % layout.PAGE_ALIAS != 0 and plan[0, network.STRIDE] % 16 == 0
+    one, _ = layout.make_plan([width, 1], [0], True, 1)
+    assert one[0, network.STRIDE] == layout.padded(width)
+
+
+@given(sizes_lists)
+@settings(max_examples=20, derandomize=True, deadline=None)
+def test_a_models_views_cover_its_buffer_except_the_padding(sizes: list[int]) -> None:
+    model = MLP(sizes, init="zeros")
+    for view in model.weights + model.biases:
+        assert np.shares_memory(view, model.params)
+        view += 1  # an element covered twice would become 2
+    assert model.params.ctypes.data % layout.ALIGNMENT == 0
+    assert sorted(set(model.params.tolist())) in ([0.0, 1.0], [1.0])
+    assert int(model.params.sum(dtype=np.float64)) == model.n_params
