@@ -171,6 +171,15 @@ def forward_row(x, weight, bias, activation, out):
 
 
 @inner
+def add_outer(x, depth, delta, weight, weight_row, columns):
+    """weight[k, c] += x[k] delta[c] on pointers."""
+    for k in range(depth):
+        row = advance(weight, k * weight_row)
+        for c in range(columns):
+            row[c] = fma(x[k], delta[c], row[c])
+
+
+@inner
 def update_and_forward(last, delta, x, depth, weight, weight_row, columns, out):
     """weight += outer(last, delta), then out += x @ weight, in one pass on pointers; columns a multiple of 16."""
     c = 0
@@ -207,8 +216,8 @@ def update(x, delta, weight, bias):
 def update_row(x, delta, weight, bias):
     """weight += outer(x, delta) and bias += delta for one row x (fan_in,), delta (fan_out,), in place."""
     fan_in, columns = weight.shape
-    back, into = pointer(delta, 0), pointer(weight, 0)
-    product(pointer(x, 0), 1, fan_in, fan_in, 1, back, columns, columns, into, columns, into, columns)
+    back = pointer(delta, 0)
+    add_outer(pointer(x, 0), fan_in, back, pointer(weight, 0), columns, columns)
     add_rows(back, columns, 1, columns, pointer(bias, 0))
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hotloop.kernels import activations, barrier, losses, network, sparse, updates
-from hotloop.kernels.dense import add_rows, product, update_and_forward
+from hotloop.kernels.dense import add_outer, add_rows, product, update_and_forward
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import TILE_ROWS, advance, cast, pointer
@@ -89,7 +89,7 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
                     pointer(work, plan[layer, SLOPE]), 0, 1, plan[layer, PADDED], pointer(params, plan[layer, BIAS])
                 )
     if not listed and stop > start:
-        product(x, 1, 1, width, 1, delta, padded, padded, weight, padded, weight, padded)
+        add_outer(x, width, delta, weight, padded, padded)
     return total
 
 
@@ -177,6 +177,15 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, threa
     return total
 
 
+@inner
+def activate_outputs(code, z, n):
+    """z = f(z) for one row of n units, softmax included."""
+    if code == activations.SOFTMAX:
+        activations.softmax(z, n, z)
+    else:
+        activations.apply(code, z, n, z)
+
+
 @jit
 def predict(net, inputs, begin, end, block, work, out):
     """out[begin:end] = the network's outputs for these rows of the inputs; out (n, n_outputs).
@@ -204,14 +213,34 @@ def predict(net, inputs, begin, end, block, work, out):
                 product(x, x_row, 1, rows, plan[layer - 1, WIDTH], weight, padded, padded, bias, 0, z, stride)
             for r in range(rows):
                 row = advance(z, r * stride)
-                if plan[layer, ACTIVATION] == activations.SOFTMAX:
-                    activations.softmax(row, width, row)
-                else:
-                    activations.apply(plan[layer, ACTIVATION], row, width, row)
+                activate_outputs(plan[layer, ACTIVATION], row, width)
             x, x_row = z, stride
         for r in range(rows):
             for j in range(plan[top, WIDTH]):
                 out[first + r, j] = x[r * x_row + j]
+
+
+@jit
+def predict_row(plan, params, x, size, out):
+    """out (n_outputs,) = the network's outputs for one row x (n_features,); return the index of the largest.
+
+    plan for blocks of one row, size the elements of its workspace. Returns -1 if an output is NaN.
+    """
+    work = np.empty(size, params.dtype)  # of this call alone: several threads may predict with one model
+    values, units = pointer(x, 0), plan[0, WIDTH]
+    for layer in range(1, plan.shape[0]):
+        width, padded, z = plan[layer, WIDTH], plan[layer, PADDED], pointer(work, plan[layer, VALUE])
+        weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
+        product(values, units, 1, 1, units, weight, padded, padded, bias, 0, z, padded)
+        activate_outputs(plan[layer, ACTIVATION], z, width)
+        values, units = z, width
+    best = 0
+    for j in range(units):
+        out[j] = values[j]
+        best = j if values[j] > values[best] else best
+    for j in range(units):
+        best = best if values[j] == values[j] else -1
+    return best
 
 
 @jit

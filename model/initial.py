@@ -7,6 +7,7 @@ fan_out)), LeCun et al. 1998 (1 / fan_in).
 import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.kernels import random
@@ -29,7 +30,9 @@ def fill(weight: NDArray[Any], init: str, activation: str, seed: int, layer: int
         return
     family, shape = init.split("_")
     deviation = math.sqrt(VARIANCES[family](*weight.shape))
+    draws = np.empty(weight.shape, weight.dtype)  # whole rows: for views with padding the kernels would compile anew
     if shape == "uniform":
-        random.fill_uniform(seed, layer, deviation * math.sqrt(3.0), weight)
+        random.fill_uniform(seed, layer, deviation * math.sqrt(3.0), draws)
     else:
-        random.fill_normal(seed, layer, deviation, weight)
+        random.fill_normal(seed, layer, deviation, draws)
+    weight[:] = draws

@@ -53,12 +53,12 @@ class MLP:
         self.decision = {"softmax": "argmax", "sigmoid": "threshold", "step": "threshold"}.get(self.output, "value")
         self.params = layout.aligned(layout.parameter_count(self.sizes), self.dtype)
         codes = [activations.CODES[name] for name in (*self.activations, self.output)]
-        plan, _ = layout.make_plan(self.sizes, codes, self.bias, 1)
+        plan, self._row_work = layout.make_plan(self.sizes, codes, self.bias, 1)
+        self._row_shape = (self.sizes[0],)
         self._network = network.Network(plan, self.params)
         for layer, weight in enumerate(self.weights):
             following = (*self.activations, self.output)[layer]
             initial.fill(weight, self.init, following, self.seed, layer)
-        self._one: tuple[NDArray[Any], ...] | None = None
 
     @property
     def weights(self) -> list[NDArray[Any]]:
@@ -101,17 +101,15 @@ class MLP:
     def predict_one(self, x: ArrayLike) -> Any:
         """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
         row = np.asarray(x, self.dtype)
-        if row.shape != (self.sizes[0],):
-            raise ValueError(f"x: got shape {row.shape}, expected ({self.sizes[0]},).")
-        if self._one is None:
-            plan, size = layout.make_plan(self.sizes, self._network.plan[1:, network.ACTIVATION].tolist(), self.bias, 1)
-            self._one = (plan, layout.aligned(size, self.dtype), np.empty((1, self.sizes[-1]), self.dtype))
-        plan, work, out = self._one
-        rows = inputs.dense(check.for_kernels(row, self.dtype)[None])
-        epochs.predict(network.Network(plan, self.params), rows.arrays, 0, 1, 1, work, out)
-        if np.isnan(out[0, 0]):
+        if row.shape != self._row_shape:
+            raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
+        if not (row.flags.c_contiguous and row.flags.aligned and row.flags.writeable):
+            row = check.for_kernels(row, self.dtype)
+        out = np.empty(self.sizes[-1], self.dtype)
+        best = epochs.predict_row(self._network.plan, self.params, row, self._row_work, out)
+        if best < 0:
             check.finite("x", row, row)
-        return self._decide(out)[0]
+        return best if self.decision == "argmax" else self._decide(out[None])[0]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Class probabilities (n, n_classes); two columns for one sigmoid output, one per label for several.

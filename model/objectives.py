@@ -1,5 +1,6 @@
 """What training minimises: a loss bound to a model's output, and how y is read for it."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,14 @@ class Objective:
 
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
+
+    def constant_loss(self) -> float:
+        """About the loss of a model whose outputs are all zero: the measure of what an explosion is."""
+        if self.loss == "mse":
+            return float(np.mean(self.targets.astype(np.float64) ** 2))
+        if self.loss in ("mae", "huber"):
+            return float(np.mean(np.abs(self.targets), dtype=np.float64))
+        return 1.0 + math.log(self.targets.shape[1])
 
     def take(self, rows: NDArray[np.int64]) -> "Objective":
         """The same objective for some of the samples."""
@@ -99,8 +108,8 @@ def _decision(loss: str, output: str, by_class: bool) -> str:
 def _labels(name: str, given: NDArray[Any], k: int) -> NDArray[np.int32]:
     """Class numbers 0 .. k-1, int32."""
     flat = given.reshape(-1)
-    check.finite(name, check.for_kernels(flat, np.float64), flat)
-    wrong = (flat < 0) | (flat >= k) | (flat != np.floor(flat)) if flat.dtype.kind != "b" else np.zeros(0, bool)
+    whole = flat == np.floor(flat) if flat.dtype.kind == "f" else True  # NaN and infinity are no classes either
+    wrong = ~((flat >= 0) & (flat < k) & whole)
     if wrong.any():
         at = int(np.argmax(wrong))
         raise ValueError(f"{name}: got {flat[at]} at [{at}], expected class labels 0 to {k - 1}, one for each output.")

@@ -102,8 +102,8 @@ class Trainer:
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
         perceptron, else values. Raises ValueError or TypeError before anything is changed. Ctrl-C raises
-        KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history. A training that diverges stops with a
-        DivergenceWarning and leaves the weights of its best epoch.
+        KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history as far as it came. A
+        training that diverges stops with a DivergenceWarning and leaves the weights of its best epoch.
         """
         training, validation = self._data(model, X, y, validation_data)
         run = _Run(self, model, training, validation)
@@ -177,7 +177,8 @@ class _Run:
         self.state = trainer.optimizer.init(model.params)
         fused = self.batch_size <= kernels.BLOCK and trainer.optimizer.momentum == 0.0
         self.grad = np.zeros(0 if fused else model.params.size, model.params.dtype)
-        self.best, self.best_loss = model.params.copy(), math.inf
+        self.best = model.params.copy()
+        self.constant_loss = training.objective.constant_loss()
         self.best_score, self.waited = math.inf, 0
 
     def train(self) -> History:
@@ -185,9 +186,10 @@ class _Run:
         trainer, model, history = self.trainer, self.model, self.history
         model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
         began = time.perf_counter()
-        self.engine.run(0, 0, self._rule(0))  # compiles, or loads, the kernel
+        self.engine.run(0, 0, self._rule(0))  # these three compile the kernels, or load them
+        kernels.all_finite(model.params)
+        permutation(0, 0, self.engine.order[:0])
         history.compile_seconds = time.perf_counter() - began
-        self.baseline = self._constant_loss()
         try:
             with Progress(trainer.epochs, len(self.training.rows), trainer.progress) as self.bar:
                 for epoch in range(trainer.epochs):
@@ -238,7 +240,7 @@ class _Run:
             row |= {f"val_{name}": value for name, value in figures.items()}
         self.history.append(row)
         self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
-        if not whole or row["loss"] > EXPLODED * max(self.baseline, self.history["loss"][0]):
+        if not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0]):
             return "diverged"
         return self._reason(row, before)
 
@@ -256,14 +258,6 @@ class _Run:
         if before is not None and float(np.abs(self.model.params - before).max()) <= self.trainer.tol:
             return "tol"
         return ""
-
-    def _constant_loss(self) -> float:
-        """The loss of outputs that are z = 0 everywhere, the measure of what an explosion is."""
-        objective, model = self.training.objective, self.model
-        flat = MLP((1, model.sizes[-1]), "identity", model.output, init="zeros", dtype=model.dtype)
-        some = np.arange(min(len(objective), 1000))
-        data = _Set(inputs.dense(np.zeros((len(some), 1), model.dtype)), objective.take(some))
-        return _figures(flat, data, 1)["loss"]
 
     def _explain_divergence(self) -> None:
         """Back to the best weights, and say what would have worked."""
