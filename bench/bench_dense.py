@@ -13,6 +13,7 @@ from hotloop.kernels.activations import RELU
 
 Array = NDArray[Any]
 Compare = Callable[..., None]
+Work = Callable[..., None]
 
 SHAPES = [(1, 784, 128), (32, 64, 32), (32, 784, 128), (128, 784, 512), (1024, 1024, 1024)]
 ROW_SHAPES = [(64, 32), (784, 128), (1024, 1024)]
@@ -29,8 +30,8 @@ def arrays(*shape: int) -> tuple[Array, Array, Array, Array, Array]:
     return tuple(a.astype(np.float32) for a in (x, weight, bias, delta, np.zeros((*rows, fan_out))))  # type: ignore
 
 
-def label(work: str, shape: tuple[int, ...]) -> str:
-    return f"{work} {'x'.join(map(str, shape))} float32"
+def run(compare: Compare, work: str, shape: tuple[int, ...], ours: Work, numpy: Work, *arrays: Array) -> None:
+    compare(f"{work} {'x'.join(map(str, shape))} float32", ours, numpy, *arrays, flops=2 * prod(shape))
 
 
 def numpy_forward(x: Array, weight: Array, bias: Array, out: Array) -> None:
@@ -70,7 +71,7 @@ def test_forward(compare: Compare, shape: tuple[int, ...]) -> None:
     def ours(x: Array, weight: Array, bias: Array, out: Array) -> None:
         dense.forward(x, weight, bias, RELU, out)
 
-    compare(label("forward, relu", shape), ours, numpy_forward, x, weight, bias, out, flops=2 * prod(shape))
+    run(compare, "forward, relu", shape, ours, numpy_forward, x, weight, bias, out)
 
 
 @row_shapes
@@ -80,42 +81,42 @@ def test_forward_row(compare: Compare, shape: tuple[int, ...]) -> None:
     def ours(x: Array, weight: Array, bias: Array, out: Array) -> None:
         dense.forward_row(x, weight, bias, RELU, out)
 
-    compare(label("forward_row, relu", shape), ours, numpy_forward, x, weight, bias, out, flops=2 * prod(shape))
+    run(compare, "forward_row, relu", shape, ours, numpy_forward, x, weight, bias, out)
 
 
 @shapes
 def test_input_gradient(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, _, delta, _ = arrays(*shape)
     out = np.zeros_like(x)
-    compare(label("input_gradient", shape), dense.input_gradient, numpy_input_gradient, delta, weight, out, flops=2 * prod(shape))
+    run(compare, "input_gradient", shape, dense.input_gradient, numpy_input_gradient, delta, weight, out)
 
 
 @row_shapes
 def test_input_gradient_row(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, _, delta, _ = arrays(*shape)
     out = np.zeros_like(x)
-    compare(label("input_gradient_row", shape), dense.input_gradient_row, numpy_input_gradient, delta, weight, out, flops=2 * prod(shape))
+    run(compare, "input_gradient_row", shape, dense.input_gradient_row, numpy_input_gradient, delta, weight, out)
 
 
 @shapes
 def test_weight_gradient(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("weight_gradient", shape), dense.weight_gradient, numpy_gradient, x, delta, weight, bias, flops=2 * prod(shape))
+    run(compare, "weight_gradient", shape, dense.weight_gradient, numpy_gradient, x, delta, weight, bias)
 
 
 @row_shapes
 def test_weight_gradient_row(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("weight_gradient_row", shape), dense.weight_gradient_row, numpy_gradient_row, x, delta, weight, bias, flops=2 * prod(shape))
+    run(compare, "weight_gradient_row", shape, dense.weight_gradient_row, numpy_gradient_row, x, delta, weight, bias)
 
 
 @shapes
 def test_update(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("update", shape), dense.update, numpy_update, x, delta, weight, bias, flops=2 * prod(shape))
+    run(compare, "update", shape, dense.update, numpy_update, x, delta, weight, bias)
 
 
 @row_shapes
 def test_update_row(compare: Compare, shape: tuple[int, ...]) -> None:
     x, weight, bias, delta, _ = arrays(*shape)
-    compare(label("update_row", shape), dense.update_row, numpy_update_row, x, delta, weight, bias, flops=2 * prod(shape))
+    run(compare, "update_row", shape, dense.update_row, numpy_update_row, x, delta, weight, bias)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hotloop import MLP, SGD
+from hotloop import MLP, SGD, inputs
 from hotloop.data import load_digits
 from hotloop.engine import Engine, infer
 from hotloop.kernels import epochs
@@ -37,7 +37,8 @@ def hotloop_epoch(batch_size: int, optimizer: SGD) -> Callable[..., float]:
     """An epoch in order by the kernels, on parameters that come and go as plain arrays."""
     model = MLP(SIZES, output="softmax", seed=0)
     X, y = digits()
-    engine = Engine(model._network, X, bind(None, model, y, len(y)), batch_size, 1, batch_size == 1)
+    objective = bind(None, model, y, len(y))
+    engine = Engine(model._network, inputs.dense(X), objective, batch_size, 1, batch_size == 1)
     state = optimizer.init(model.params)
     rule = optimizer.rule(LR, np.zeros_like(model.params), state)
 
@@ -113,7 +114,7 @@ def test_predict(compare: Compare, sizes: tuple[int, int, int], rows: int) -> No
     X = np.random.default_rng(0).random((rows, sizes[0]), np.float32)
 
     def ours(X: Array) -> Array:
-        return infer(model._network, X, IDENTITY, 1)
+        return infer(model._network, inputs.dense(X), IDENTITY, 1)
 
     def numpy(X: Array) -> Array:
         hidden = X @ w1

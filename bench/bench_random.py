@@ -1,4 +1,4 @@
-"""Random numbers against numpy.random on its own Philox: other numbers of the same kind, so their statistics must agree."""
+"""Random numbers against numpy.random on its own Philox: other numbers of the same kind, so their statistics agree."""
 
 from collections.abc import Callable
 from typing import Any

@@ -20,7 +20,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """One race. Hidden layers are ReLU; losses are means over the samples (hinge and logistic also over the outputs)."""
+    """One race. Hidden layers are ReLU; losses are means over samples (hinge and logistic also over outputs)."""
 
     name: str  # of the results file
     data: str  # "MNIST", "MNIST, no zeros" or "digits"

@@ -24,9 +24,7 @@ def _chains(typing: Any, start: Any, n: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.VectorType(ir.FloatType(), LANES)
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.v{LANES}f32"
-        )
+        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.v{LANES}f32")
         splat = ir.Constant(kind, ir.Undefined)
         for lane in range(LANES):
             splat = builder.insert_element(splat, args[0], ir.IntType(32)(lane))

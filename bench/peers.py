@@ -137,6 +137,9 @@ class TorchCompiled(Torch):
 
     def __init__(self, case: Case, threads: int) -> None:
         super().__init__(case, threads)
+        import torch
+
+        torch.compiler.reset()  # one step after another under one name would soon reach the limit of recompilations
         self._compiled: Callable[..., Any] | None = None
 
     def reset(self, layers: Layers) -> None:
@@ -330,7 +333,7 @@ class ScikitLinear(Contestant):
 
 
 class ScikitLinearSparse(ScikitLinear):
-    """SGDClassifier on CSR rows, its faster form for pixels. A column of ones is the bias: its own would learn slower."""
+    """SGDClassifier on CSR rows, its faster form for pixels. A column of ones is the bias: its own learns slower."""
 
     name = "scikit-learn SGDClassifier, CSR"
 

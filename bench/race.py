@@ -165,10 +165,9 @@ def show(results: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if heading == "contestant" else "right")
     for row in results["contestants"]:
         loss = "not told" if row["epoch_loss"] is None else f"{row['epoch_loss']:.7f}"
-        table.add_row(
-            row["name"], str(row["threads"]), f"{row['us_per_sample']:.2f}", f"{row['times_fastest_peer']:.2f}",
-            f"{row['samples']:,}", loss, f"{row['final_loss']:.7f}", style="bold" if row["name"] == Hotloop.name else "",
-        )  # fmt: skip
+        figures = f"{row['us_per_sample']:.2f}", f"{row['times_fastest_peer']:.2f}", f"{row['samples']:,}"
+        style = "bold" if row["name"] == Hotloop.name else ""
+        table.add_row(row["name"], str(row["threads"]), *figures, loss, f"{row['final_loss']:.7f}", style=style)
     console.print(table)
     for name, reason in results["skipped"].items():
         console.print(f"skipped: {name}: {reason}")

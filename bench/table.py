@@ -12,6 +12,10 @@ from cases import CASES
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- speed table -->", "<!-- end of speed table -->"
+NOTE = """\
+Median time of the whole training loop, shuffling included, compilation not. All contestants train the same network in
+the same order of samples and agree in their losses to 1e-4. They run in turn in one process, {rounds} rounds, each with
+the better of one thread and all cores (JAX: all cores). The last column is the time of the fastest peer over Hotloop's."""
 COLUMNS = {  # heading: contestants, of which the fastest is shown
     "Hotloop": ("Hotloop",),
     "PyTorch": ("PyTorch",),
@@ -24,7 +28,7 @@ COLUMNS = {  # heading: contestants, of which the fastest is shown
 def cell(results: dict[str, Any], names: tuple[str, ...]) -> str:
     """The best time among some contestants and their numbers of threads."""
     times = [row["us_per_sample"] for row in results["contestants"] if row["name"] in names]
-    return figure(min(times)) if times else "–"
+    return figure(min(times)) if times else "-"
 
 
 def figure(us: float) -> str:
@@ -34,7 +38,7 @@ def figure(us: float) -> str:
 
 def line(results: dict[str, Any]) -> str:
     cells = [cell(results, names) for names in COLUMNS.values()]
-    ratio = f"{results['speedup']:.2f} × {results['fastest_peer']}" if results["fastest_peer"] else "–"
+    ratio = f"{results['speedup']:.2f} x {results['fastest_peer']}" if results["fastest_peer"] else "-"
     return "| " + " | ".join([results["title"], *cells, ratio]) + " |"
 
 
@@ -62,9 +66,7 @@ def table(results: list[dict[str, Any]]) -> str:
             "| " + " | ".join(rules) + " |",
             *map(line, results),
             "",
-            "Median of the whole training loop, shuffling included, compilation not; all contestants train the same network "
-            f"in the same order and agree in their losses to 1e-4; run in turn, {rounds} rounds. Each with the better of "
-            "one thread and all cores (JAX: all cores). The last column is the time of the fastest peer over Hotloop's.",
+            NOTE.format(rounds=rounds),
             "",
             footnote(results),
         ]

@@ -16,6 +16,7 @@ from hotloop.kernels.simd import (
     DOT_ROWS,
     DOT_UNITS,
     LANES,
+    SPARSE_VECTORS,
     STREAM_VECTORS,
     TILE_ROWS,
     TILE_VECTORS,
@@ -25,6 +26,7 @@ from hotloop.kernels.simd import (
     dots,
     dots_row,
     fma,
+    make_buffer,
     pointer,
     stream,
     stream_one,
@@ -32,37 +34,47 @@ from hotloop.kernels.simd import (
     tile,
     tile_narrow,
     tile_row,
-    tile_row_narrow,
+    tile_row_one,
+    tile_row_pair,
 )
 
 TILE_WIDTH = LANES * TILE_VECTORS
-STREAM_WIDTH, PAIR = LANES * STREAM_VECTORS, LANES * 2
+STREAM_WIDTH, ROW_WIDTH, PAIR = LANES * STREAM_VECTORS, LANES * SPARSE_VECTORS, LANES * 2
 DOTS = DOT_ROWS * DOT_UNITS
-DEPTH = (
-    256  # terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, the size of a first-level cache
-)
+# Terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, a first-level cache.
+DEPTH = 256
+# Packing a panel pays from this many rows, and this many elements between the rows of the weight.
+PACK_ROWS, PACK_STRIDE = 32, 1024
+
+panel_buffer = make_buffer(DEPTH * TILE_WIDTH)
 
 
 @inner
 def _wide(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):
-    tiled = rows - rows % TILE_ROWS
-    for r in range(0, tiled, TILE_ROWS):
+    for r in range(0, rows, TILE_ROWS):
         at, into = advance(init, r * init_row), advance(out, r * out_row)
         tile(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
-    for r in range(tiled, rows):
-        at, into = advance(init, r * init_row), advance(out, r * out_row)
-        tile_row(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
 
 
 @inner
 def _narrow(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, out_row):
-    tiled = rows - rows % TILE_ROWS
-    for r in range(0, tiled, TILE_ROWS):
+    for r in range(0, rows, TILE_ROWS):
         at, into = advance(init, r * init_row), advance(out, r * out_row)
         tile_narrow(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
-    for r in range(tiled, rows):
-        at, into = advance(init, r * init_row), advance(out, r * out_row)
-        tile_row_narrow(advance(x, r * x_row), x_row, x_k, weight, weight_k, at, init_row, into, out_row, depth)
+
+
+@inner
+def _row(x, x_k, depth, weight, weight_k, columns, init, out):
+    """One row, as many columns at once as registers hold: a single chain would wait for each of its additions."""
+    c = 0
+    while c + ROW_WIDTH <= columns:
+        tile_row(x, 0, x_k, advance(weight, c), weight_k, advance(init, c), 0, advance(out, c), 0, depth)
+        c += ROW_WIDTH
+    while c + PAIR <= columns:
+        tile_row_pair(x, 0, x_k, advance(weight, c), weight_k, advance(init, c), 0, advance(out, c), 0, depth)
+        c += PAIR
+    if c < columns:
+        tile_row_one(x, 0, x_k, advance(weight, c), weight_k, advance(init, c), 0, advance(out, c), 0, depth)
 
 
 @inner
@@ -75,21 +87,39 @@ def _column(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, o
 
 
 @inner
+def _pack(weight, weight_k, depth, panel):
+    for k in range(depth):
+        for c in range(TILE_WIDTH):
+            panel[k * TILE_WIDTH + c] = weight[k * weight_k + c]
+
+
+@inner
 def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_row, out, out_row):
     """out[r, c] = init[r, c] + sum_k x[r, k] weight[k, c] on pointers, in tiles; init may be out.
 
     x[r, k] lies at x_row r + x_k k, so a transposed x is read in place; init_row = 0 repeats one row (the bias).
+    Panels of a weight with long rows are packed first: rows a page apart fall into the same few sets of the cache.
     """
-    wide = columns - columns % TILE_WIDTH
+    tiled = rows - rows % TILE_ROWS
     full = columns - columns % LANES
+    wide = columns - columns % TILE_WIDTH
+    packed = rows >= PACK_ROWS and weight_k >= PACK_STRIDE
+    panel = panel_buffer(weight)
     for k in range(0, depth, DEPTH):
         some, xs, ws = min(DEPTH, depth - k), advance(x, k * x_k), advance(weight, k * weight_k)
         for c in range(0, wide, TILE_WIDTH):
             at, into = advance(init, c), advance(out, c)
-            _wide(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)
+            source, source_k = advance(ws, c), weight_k
+            if packed:
+                _pack(source, weight_k, some, panel)
+                source, source_k = panel, TILE_WIDTH
+            _wide(xs, x_row, x_k, tiled, some, source, source_k, at, init_row, into, out_row)
         for c in range(wide, full, LANES):
             at, into = advance(init, c), advance(out, c)
-            _narrow(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)
+            _narrow(xs, x_row, x_k, tiled, some, advance(ws, c), weight_k, at, init_row, into, out_row)
+        for r in range(tiled, rows):
+            at, into = advance(init, r * init_row), advance(out, r * out_row)
+            _row(advance(xs, r * x_row), x_k, some, ws, weight_k, full, at, into)
         for c in range(full, columns):
             at, into = advance(init, c), advance(out, c)
             _column(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)

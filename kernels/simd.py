@@ -113,6 +113,21 @@ def advance(typing, base, offset):
     return base(base, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
+def make_buffer(size: int) -> Callable[..., Any]:
+    """A function that gives room for `size` elements of the type a pointer points to, on the caller's stack."""
+
+    @intrinsic
+    def buffer(typing, like):
+        def codegen(context, builder, signature, args):
+            room = cgutils.alloca_once(builder, context.get_value_type(like.dtype), size=ir.Constant(_I64, size))
+            room.align = 64  # a vector that crosses a cache line costs two loads
+            return room
+
+        return like(like), codegen
+
+    return buffer
+
+
 @intrinsic
 def cast(typing, value, like):
     """`value` in the type of `like`: 0.5 beside a float32 would otherwise make the whole formula float64."""
@@ -329,9 +344,10 @@ else:
     TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS, STREAM_VECTORS = 6, 1, 2, 2, 4, 2
 
 tile = _make_tile(TILE_ROWS, TILE_VECTORS)
-tile_row = _make_tile(1, TILE_VECTORS)
 tile_narrow = _make_tile(TILE_ROWS, 1)
-tile_row_narrow = _make_tile(1, 1)
+tile_row = _make_tile(1, SPARSE_VECTORS)
+tile_row_pair = _make_tile(1, 2)
+tile_row_one = _make_tile(1, 1)
 dots = _make_dots(DOT_ROWS, DOT_UNITS)
 dots_row = _make_dots(1, DOT_ROWS * DOT_UNITS)
 dot = _make_dots(1, 1)

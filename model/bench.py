@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hotloop.history import History
 
 SIZES = (64, 32, 10)
-# A larger batch has fewer, less noisy steps and bears a larger rate; each is about the best of 0.01, 0.02, 0.05, ..., 1.
+# A larger batch has fewer, less noisy steps and bears a larger rate; each is about the best of 0.01, 0.02, 0.05 ... 1.
 RATES: dict[int | None, float] = {1: 0.02, 32: 0.2, 128: 0.5, 512: 1.0, None: 1.0}
 COLORS = ("#4477aa", "#228833", "#ccbb44", "#ee6677", "#aa3377")
 
@@ -78,7 +78,7 @@ def print_study(courses: list[Course], accuracy: float) -> None:
         table.add_column(heading, justify="left" if heading == "batch size" else "right")
     for course in courses:
         history, epoch = course.history, course.reached(accuracy)
-        way = ("never", "–") if epoch is None else (str(epoch), f"{course.seconds[epoch - 1]:.4f}")
+        way = ("never", "-") if epoch is None else (str(epoch), f"{course.seconds[epoch - 1]:.4f}")
         end = f"{history['val_accuracy'][-1]:.4f}", f"{history['loss'][-1]:.2g}", f"{course.seconds[-1]:.3f}"
         table.add_row(course.label, f"{course.lr:g}", *way, *end)
     console.print(table)

@@ -56,7 +56,7 @@ def test_number_refuses_other_types(value: object) -> None:
         check.number("lr", value, 0.0)
 
 
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, -math.inf, 1.5, 10**400, np.float32("nan")])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, -math.inf, 1.5, pytest.param(10**400, id="huge"), np.float32("nan")])
 def test_number_bounds(value: float) -> None:
     with pytest.raises(ValueError, match=r"lr: got .*, expected at least 0 and at most 1\."):
         check.number("lr", value, 0.0, 1.0)
@@ -75,13 +75,13 @@ def test_boolean() -> None:
             check.boolean("shuffle", other)
 
 
-@pytest.mark.parametrize("value", ["float32", np.float32, np.dtype("f4"), ">f4", "float64", float, ">f8"])
+@pytest.mark.parametrize("value", ["float32", np.float32, np.dtype("f4"), "float64", float])
 def test_float_dtype(value: object) -> None:
     assert check.float_dtype("dtype", value) in (np.float32, np.float64)  # type: ignore[arg-type]
     assert check.float_dtype("dtype", value).isnative  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", ["float16", "int32", "flaot32", complex, object, None, 3])
+@pytest.mark.parametrize("value", ["float16", "int32", "flaot32", complex, object, None, 3, ">f4"])
 def test_float_dtype_refuses_others(value: object) -> None:
     with pytest.raises(ValueError, match=r"dtype: got .*, expected 'float32' or 'float64'"):
         check.float_dtype("dtype", value)  # type: ignore[arg-type]
@@ -113,7 +113,6 @@ def variants(plain: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
         "map": np.load(folder / "x.npy", mmap_mode="c"),
         "float64": plain.astype(np.float64),
         "list": plain.tolist(),  # type: ignore[dict-item]
-        "matrix": np.asmatrix(plain),
     }
 
 
@@ -130,11 +129,9 @@ VARIANTS = [
     "map",
     "float64",
     "list",
-    "matrix",
 ]
 
 
-@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_matrix_leaves_as_the_kernels_need_it(variant: str, dtype: type, tmp_path: Path) -> None:
@@ -151,7 +148,6 @@ def test_nothing_is_copied_without_need(tmp_path: Path) -> None:
     forms = variants(plain, tmp_path)
     for form in ("plain", "read-only", "read-only map", "map"):
         assert np.shares_memory(check.matrix("X", forms[form], 3, np.float32), forms[form])
-    assert check.matrix("X", plain, 3, np.float32) is plain
 
 
 def test_a_read_only_array_stays_read_only() -> None:

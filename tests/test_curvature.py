@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from hotloop import MLP, SGD, DivergenceWarning, Trainer
+from hotloop import MLP, SGD, DivergenceWarning, Trainer, inputs
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.objectives import bind
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(3)
 def stable(model: MLP, X: np.ndarray, y: np.ndarray, batch_size: int, momentum: float = 0.0, loss: str | None = None):  # noqa: ANN201
     """largest_stable_lr for data as users have them."""
     X = np.ascontiguousarray(X, model.dtype)
-    return largest_stable_lr(model._network, X, bind(loss, model, y, len(X)), batch_size, momentum)
+    return largest_stable_lr(model._network, inputs.dense(X), bind(loss, model, y, len(X)), batch_size, momentum)
 
 
 def largest_eigenvalue(X: np.ndarray, bias: bool) -> float:
@@ -80,7 +80,7 @@ def test_gradient_descent_converges_just_below_it_and_not_above(scale: float) ->
 def test_gradient_is_that_of_the_twin() -> None:
     model = MLP([3, 5, 4], activation="tanh", output="softmax", dtype="float64", seed=2)
     rows, labels = RNG.normal(size=(600, 3)), RNG.integers(0, 4, 600)
-    loss, grad = gradient(model._network, rows, bind(None, model, labels, 600))
+    loss, grad = gradient(model._network, inputs.dense(rows), bind(None, model, labels, 600))
     expected, dweights, dbiases = reference.network_gradients(
         model.weights, model.biases, ["tanh", "softmax"], "cross_entropy", rows, labels
     )

@@ -95,7 +95,6 @@ def test_bind(loss: str, k: int, output: str, y: list[object], code: int, activa
         np.array([0, 9, 2, 9, 1])[::2],
         [[0], [2], [1]],
     ],
-    ids=lambda labels: getattr(labels, "dtype", type(labels)).__str__(),
 )
 def test_labels_of_every_kind(labels: object) -> None:
     found = bind(None, model(3, "softmax"), labels, 3)  # type: ignore[arg-type]

@@ -1,0 +1,198 @@
+"""The epoch kernels called directly: order, losses, padding, inference, and the search for bad numbers."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotloop import MLP, inputs, layout
+from hotloop.engine import Engine, replan
+from hotloop.kernels import activations, epochs, losses
+from hotloop.kernels.network import Network
+from hotloop.objectives import bind
+
+RNG = np.random.default_rng(8)
+DTYPES = ["float32", "float64"]
+
+
+class Kit:
+    """A model with everything the kernels ask for."""
+
+    def __init__(self, sizes: list[int], dtype: str, rows: int, bias: bool = True, n: int = 30) -> None:
+        self.model = MLP(sizes, "tanh", "softmax", bias=bias, dtype=dtype, seed=4)
+        rng = np.random.default_rng(8)
+        self.X = (rng.normal(size=(n, sizes[0])) * (rng.random((n, sizes[0])) < 0.6)).astype(dtype)
+        self.labels = rng.integers(0, sizes[-1], n).astype(np.int32)
+        objective = bind(None, self.model, self.labels, n)
+        self.engine = Engine(self.model._network, inputs.dense(self.X), objective, rows, 1, rows == 1)
+        self.batches = Engine(self.model._network, inputs.dense(self.X), objective, rows, 1, False)
+        self.order = rng.permutation(n)
+        self.engine.order[:] = self.batches.order[:] = self.order
+        empty = self.model.params[:0]
+        self.rule = epochs.Rule(epochs.SGD, 0.1, 0.0, empty, empty)
+
+    def per_sample(self, start: int, stop: int) -> float:
+        kit, code = self.engine, losses.CROSS_ENTROPY_CLASS
+        return float(epochs.per_sample(kit.network, kit.samples, start, stop, code, 0.1, kit.scratch))
+
+    def mini_batch(self, start: int, stop: int, batch_size: int, rule: epochs.Rule | None = None) -> float:
+        kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, rule or self.rule
+        return float(
+            epochs.mini_batch(kit.network, kit.samples, start, stop, batch_size, code, rule, kit.scratch, 0, 1)
+        )
+
+    def padding(self) -> np.ndarray:
+        """The parameters that no view shows."""
+        twin = MLP(self.model.sizes, "tanh", "softmax", bias=self.model.bias, dtype=self.model.dtype, init="zeros")
+        for view in twin.weights + twin.biases:
+            view[:] = 1
+        return self.model.params[twin.params == 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [[7, 3], [1, 1, 2], [40, 16, 17, 5], [15, 100, 48]], ids=str)
+def test_per_sample_is_mini_batch_of_one_bit_for_bit(sizes: list[int], dtype: str) -> None:
+    one, other = Kit(sizes, dtype, 1), Kit(sizes, dtype, 1)
+    assert one.per_sample(0, 30) == other.mini_batch(0, 30, 1)
+    assert one.model.params.tobytes() == other.model.params.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch_size", [1, 4, 30])
+def test_the_epoch_is_that_of_the_twin_in_the_given_order(batch_size: int, dtype: str) -> None:
+    kit = Kit([9, 6, 4], dtype, batch_size)
+    weights, biases = ([np.array(part, float) for part in parts] for parts in (kit.model.weights, kit.model.biases))
+    X, order = np.float64(kit.X), kit.order
+    mean = reference.train_epoch(
+        weights, biases, ["tanh", "softmax"], "cross_entropy", X, kit.labels, order, batch_size, 0.1
+    )
+    assert kit.mini_batch(0, 30, batch_size) / 30 == pytest.approx(mean, rel=1e-5 if dtype == "float32" else 1e-12)
+    for ours, theirs in zip(kit.model.weights + kit.model.biases, weights + biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pieces_do_not_change_a_bit(dtype: str) -> None:
+    whole, parts = Kit([9, 6, 4], dtype, 1), Kit([9, 6, 4], dtype, 1)
+    whole.per_sample(0, 30)
+    for start, stop in [(0, 1), (1, 1), (1, 17), (17, 30)]:
+        parts.per_sample(start, stop)
+    assert whole.model.params.tobytes() == parts.model.params.tobytes()
+    whole, parts = Kit([9, 6, 4], dtype, 5), Kit([9, 6, 4], dtype, 5)
+    whole.mini_batch(0, 30, 5)
+    for start, stop in [(0, 5), (5, 5), (5, 25), (25, 30)]:
+        parts.mini_batch(start, stop, 5)
+    assert whole.model.params.tobytes() == parts.model.params.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("bias", [True, False])
+def test_padding_stays_zero_and_absent_biases_too(dtype: str, rows: int, bias: bool) -> None:
+    kit = Kit([9, 6, 17, 4], dtype, rows, bias=bias)
+    before = kit.model.params.copy()
+    grad, velocity = np.zeros_like(before), np.zeros_like(before)
+    for _ in range(3):
+        if rows == 1:
+            kit.per_sample(0, 30)
+        kit.mini_batch(0, 30, rows)
+        for code in (epochs.MOMENTUM, epochs.NESTEROV):
+            kit.mini_batch(0, 30, rows, epochs.Rule(code, 0.01, 0.9, grad, velocity))
+    assert kit.padding().size and not kit.padding().any()
+    assert (kit.model.params != before).any()
+    assert bias == any(part.any() for part in kit.model.biases)
+
+
+def test_samples_may_come_twice_or_never() -> None:
+    kit = Kit([9, 6, 4], "float64", 4)
+    kit.batches.order[:] = 3
+    kit.X[np.arange(30) != 3] = np.nan  # never looked at
+    total = kit.mini_batch(0, 8, 4)
+    assert np.isfinite(total) and np.isfinite(kit.model.params).all()
+
+
+def test_an_empty_piece_does_nothing() -> None:
+    kit = Kit([9, 6, 4], "float32", 4)
+    before = kit.model.params.tobytes()
+    assert kit.mini_batch(5, 5, 4) == 0.0 and kit.per_sample(5, 5) == 0.0
+    assert kit.model.params.tobytes() == before
+
+
+def test_all_zero_inputs_move_only_biases_of_the_first_layer() -> None:
+    kit = Kit([9, 6, 4], "float64", 1)
+    kit.X[:] = 0
+    first = kit.model.weights[0].copy()
+    kit.per_sample(0, 30)
+    np.testing.assert_array_equal(kit.model.weights[0], first)
+    assert kit.model.biases[1].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", activations.CODES)
+def test_predict_is_the_twins_forward(name: str, dtype: str) -> None:
+    model = MLP([9, 17, 5], name if name != "softmax" else "tanh", name, dtype=dtype, seed=2)
+    X = RNG.normal(size=(70, 9)).astype(dtype)
+    for part in model.biases:
+        part[:] = RNG.normal(size=part.shape)
+    out, block = np.full((70, 5), np.nan, dtype), 16
+    plan, size = replan(model._network.plan, activations.CODES[name], block)
+    work = layout.aligned(size, dtype)
+    epochs.predict(Network(plan, model.params), inputs.dense(X).arrays, 0, 41, block, work, out)
+    assert np.isnan(out[41:]).all()
+    epochs.predict(Network(plan, model.params), inputs.dense(X).arrays, 41, 70, block, work, out)
+    names = [*model.activations, name]
+    z = reference.network_forward(model.weights, model.biases, names, X)[-1]
+    expected = reference.activate(name, z)
+    if name == "step":  # a z of about 0 may round to either side
+        expected = np.where(np.abs(z) < 1e-5, out, expected)
+    rtol, atol = (1e-4, 1e-5) if dtype == "float32" else (1e-12, 1e-13)
+    np.testing.assert_allclose(out, expected, rtol=rtol, atol=atol)
+    assert not (name == "softmax" and dtype == "float64") or np.allclose(out.sum(axis=1), 1, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", activations.CODES)
+def test_one_row_is_predicted_as_many_are(name: str, dtype: str) -> None:
+    model = MLP([9, 17, 5], name if name != "softmax" else "tanh", name, dtype=dtype, seed=2)
+    X, out = RNG.normal(size=(70, 9)).astype(dtype), np.empty(5, dtype)
+    expected = model.forward(X)
+    plan, size = replan(model._network.plan, activations.CODES[name], 1)
+    for x, row in zip(X, expected, strict=True):
+        assert epochs.predict_row(plan, model.params, x, size, out) == row.argmax()
+        assert out.tobytes() == row.tobytes()
+    assert epochs.predict_row(plan, np.full_like(model.params, np.nan), X[0], size, out) in (-1, 0)
+
+
+@given(st.integers(1, 9000), st.data())
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_all_finite(n: int, data: st.DataObject) -> None:
+    for dtype in (np.float32, np.float64):
+        values = np.full(n, np.finfo(dtype).max, dtype)
+        assert epochs.all_finite(values)
+        values[data.draw(st.integers(0, n - 1))] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+        assert not epochs.all_finite(values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", reference.LOSSES)
+def test_total_loss_of_rows(loss: str, dtype: str) -> None:
+    outputs, targets = RNG.uniform(0.1, 2, (6, 3)).astype(dtype), RNG.integers(0, 2, (6, 3)).astype(dtype)
+    if loss.endswith("hinge"):
+        targets = targets * 2 - 1
+    code = losses.POISSON_RATE if loss == "poisson_rate" else losses.CODES[loss]
+    kept = outputs.copy()
+    total = epochs.total_loss(code, outputs, targets, np.empty(0, np.int32), np.empty(3, dtype))
+    expected = sum(reference.LOSSES[loss](p, t)[0] for p, t in zip(outputs, targets, strict=True))
+    assert total == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
+    np.testing.assert_array_equal(outputs, kept)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", reference.CLASS_LOSSES)
+def test_total_loss_of_classes(loss: str, dtype: str) -> None:
+    outputs, labels = RNG.normal(size=(6, 3)).astype(dtype), RNG.integers(0, 3, 6).astype(np.int32)
+    delta, none = np.empty(3, dtype), np.empty((0, 3), dtype)
+    total = epochs.total_loss(losses.CLASS_CODES[loss], outputs, none, labels, delta)
+    expected = sum(reference.CLASS_LOSSES[loss](p, int(t))[0] for p, t in zip(outputs, labels, strict=True))
+    assert total == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)

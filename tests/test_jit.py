@@ -1,0 +1,160 @@
+"""The compile cache: where it is, whom it never stops, and what it survives. Each case is a process of its own."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hotloop.kernels import epochs, jit
+
+# One small kernel: half a second to compile.
+SMALL = """
+import numpy as np
+from hotloop.kernels import updates
+params = np.ones(3, np.float32)
+updates.sgd(params, np.ones(3, np.float32), 0.25)
+assert params.tolist() == [0.75] * 3
+print(sum(updates.sgd.stats.cache_hits.values()), sum(updates.sgd.stats.cache_misses.values()))
+"""
+TWO = SMALL + "velocity = np.zeros(3, np.float32)\nupdates.momentum(params, params, velocity, 0.1, 0.5)\n"
+
+
+def start(code: str, cache: Path | str, **environment: str) -> subprocess.Popen[str]:
+    """A Python process with this cache folder."""
+    settings = {**os.environ, "HOTLOOP_CACHE_DIR": str(cache), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(code: str, cache: Path | str, **environment: str) -> tuple[str, str]:
+    """What a process that must succeed printed, and its complaints."""
+    process = start(code, cache, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.strip(), err
+
+
+def kept(cache: Path, suffix: str = "*") -> list[Path]:
+    """Files of the cache."""
+    return sorted(path for path in cache.rglob(f"*.{suffix}") if path.is_file())
+
+
+def test_the_folder_is_named_after_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert jit.CACHE_FOLDER.name == jit.SOURCE_HASH and jit.SOURCE_HASH == jit._source_hash()
+    for name in ("jit.py", "deeper/other.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a = 1\n")
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    first = jit._source_hash()
+    assert jit._source_hash() == first != jit.SOURCE_HASH
+    (tmp_path / "deeper" / "other.py").write_text("a = 2\n")  # an edit in any kernel file
+    second = jit._source_hash()
+    assert second != first
+    monkeypatch.setattr(jit.config, "CPU_NAME", "another")
+    assert jit._source_hash() != second
+
+
+def test_the_place_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTLOOP_CACHE_DIR", str(tmp_path))
+    assert jit._cache_root() == tmp_path
+    monkeypatch.delenv("HOTLOOP_CACHE_DIR")
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    for system, part in (("Linux", "xdg"), ("Windows", "local"), ("Darwin", "Caches")):
+        monkeypatch.setattr(jit.platform, "system", lambda system=system: system)
+        root = jit._cache_root()
+        assert root.is_absolute() and part in str(root) and "hotloop" in str(root)
+    monkeypatch.setattr(jit.config, "CACHE_DIR", str(tmp_path / "numba"))
+    assert jit._cache_root() == tmp_path / "numba"
+
+
+def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
+    assert run(SMALL, tmp_path)[0] == "0 1"
+    assert [path.parent for path in kept(tmp_path, "nbi")] == [tmp_path / jit.SOURCE_HASH]
+    before = {path: path.read_bytes() for path in kept(tmp_path)}
+    assert run(SMALL, tmp_path)[0] == "1 0"
+    assert {path: path.read_bytes() for path in kept(tmp_path)} == before
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_files_are_compiled_again_and_replaced(tmp_path: Path, suffix: str) -> None:
+    run(SMALL, tmp_path)
+    for content in (b"", b"\x80\x04 not a pickle", None):
+        for path in kept(tmp_path, suffix):
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if content is None else content)
+        assert run(SMALL, tmp_path) == ("0 1", "")
+        assert run(SMALL, tmp_path) == ("1 0", "")  # whole again
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out, err = run(TWO, tmp_path / "file" / "cache")
+    assert out == "0 1"
+    assert err.count("RuntimeWarning") == 1 and "Set HOTLOOP_CACHE_DIR to a writable folder" in err
+    assert str(tmp_path / "file" / "cache") in err
+
+
+def test_a_read_only_cache_that_is_full_is_used_in_silence(tmp_path: Path) -> None:
+    run(SMALL, tmp_path)
+    for path in [*kept(tmp_path), *(path for path in tmp_path.rglob("*") if path.is_dir()), tmp_path]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        assert run(SMALL, tmp_path) == ("1 0", "")
+    finally:
+        for path in [tmp_path, *tmp_path.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o700)
+
+
+def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
+    both = [start(TWO, tmp_path) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and err == "", err
+    assert run(TWO, tmp_path)[0] == "1 0"
+
+
+def test_without_a_compiler_the_import_says_why(tmp_path: Path) -> None:
+    process = start("import hotloop", tmp_path, NUMBA_DISABLE_JIT="1")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.strip().splitlines()[-1].startswith("ImportError: hotloop cannot run with NUMBA_DISABLE_JIT=1")
+
+
+def test_import_brings_only_numba_and_numpy(tmp_path: Path) -> None:
+    code = (
+        "import sys, hotloop\n"
+        "print([name for name in ('rich', 'typer', 'safetensors', 'matplotlib', 'scipy', 'sklearn', 'pandas', 'torch')"
+        " if name in sys.modules])"
+    )
+    assert run(code, tmp_path)[0] == "[]"
+    assert kept(tmp_path) == []  # and compiles nothing
+
+
+def test_every_kernel_has_the_options_of_the_one_decorator() -> None:
+    for kernel in (epochs.per_sample, epochs.mini_batch, epochs.predict, epochs.all_finite):
+        options = kernel.targetoptions
+        assert options["nogil"] is True and options["error_model"] == "numpy"
+        assert not options.get("fastmath") and not options.get("parallel")
+
+
+@pytest.mark.parametrize(
+    "name", ["activations", "dense", "epochs", "losses", "network", "random", "scalar", "sparse", "updates"]
+)
+def test_no_kernel_file_asks_numba_for_other_options(name: str) -> None:
+    source = Path(str(importlib.import_module(f"hotloop.kernels.{name}").__file__)).read_text(encoding="utf-8")
+    assert "numba.njit" not in source and "@njit" not in source and "fastmath" not in source
+
+
+def test_division_by_zero_is_infinity() -> None:
+    divide = jit.jit(_divide)
+    assert divide(np.float64(1.0), np.float64(0.0)) == np.inf
+
+
+def _divide(a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    return a / b
