@@ -221,10 +221,25 @@ def predict(net, inputs, begin, end, block, work, out):
 
 
 @jit
+def all_finite(values):
+    """True if no element of a flat array is NaN or infinite."""
+    zero = cast(0.0, values[0])
+    for begin in range(
+        0, values.shape[0], 4096
+    ):  # x - x is 0 unless x is NaN or infinite; the inner loop has no branch
+        bad = 0
+        for i in range(begin, min(begin + 4096, values.shape[0])):
+            bad += 1 if values[i] - values[i] != zero else 0
+        if bad > 0:
+            return False
+    return True
+
+
+@jit
 def predict_row(plan, params, x, size, out):
     """out (n_outputs,) = the network's outputs for one row x (n_features,); return the index of the largest.
 
-    plan for blocks of one row, size the elements of its workspace. Returns -1 if an output is NaN.
+    plan for blocks of one row, size the elements of its workspace. Returns -1 if x or an output is not finite.
     """
     work = np.empty(size, params.dtype)  # of this call alone: several threads may predict with one model
     values, units = pointer(x, 0), plan[0, WIDTH]
@@ -238,24 +253,7 @@ def predict_row(plan, params, x, size, out):
     for j in range(units):
         out[j] = values[j]
         best = j if values[j] > values[best] else best
-    for j in range(units):
-        best = best if values[j] == values[j] else -1
-    return best
-
-
-@jit
-def all_finite(values):
-    """True if no element of a flat array is NaN or infinite."""
-    zero = cast(0.0, values[0])
-    for begin in range(
-        0, values.shape[0], 4096
-    ):  # x - x is 0 unless x is NaN or infinite; the inner loop has no branch
-        bad = 0
-        for i in range(begin, min(begin + 4096, values.shape[0])):
-            bad += 1 if values[i] - values[i] != zero else 0
-        if bad > 0:
-            return False
-    return True
+    return best if all_finite(x) and all_finite(out) else -1
 
 
 @jit

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -99,13 +100,19 @@ class _Cache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except OSError as error:
-            warnings.warn(
-                f"compiled kernels cannot be kept in {CACHE_FOLDER} ({error}); every new process compiles them again. "
-                "Set HOTLOOP_CACHE_DIR to a writable folder.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
             self.disable()
+            _warn_once(
+                f"compiled kernels cannot be kept in {CACHE_FOLDER} ({error}); every new process compiles them again. "
+                "Set HOTLOOP_CACHE_DIR to a writable folder."
+            )
+        except Exception:  # a broken index: begin it anew
+            self.flush()
+            super().save_overload(sig, data)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def inner(function: F) -> F:

@@ -50,7 +50,7 @@ class Course:
 def batch_size_study(epochs: int = 200, seed: int = 0) -> list[Course]:
     """Train 64-32-10 on the digits with every batch size of RATES: the same first weights, the same order of samples.
 
-    Seconds are those of training alone: neither compilation nor the test after each epoch counts.
+    On one thread. Seconds are those of training alone: neither compilation nor the test after each epoch counts.
     """
     from hotloop import MLP, SGD, Trainer
     from hotloop.data import load
@@ -59,8 +59,10 @@ def batch_size_study(epochs: int = 200, seed: int = 0) -> list[Course]:
     courses = []
     for batch_size, lr in RATES.items():
         model = MLP(SIZES, output="softmax", seed=seed)
-        trainer = Trainer(optimizer=SGD(lr=lr), batch_size=batch_size, epochs=epochs, seed=seed, progress=False)
-        warm = Trainer(batch_size=batch_size, epochs=1, progress=False)
+        trainer = Trainer(
+            optimizer=SGD(lr=lr), batch_size=batch_size, epochs=epochs, seed=seed, threads=1, progress=False
+        )
+        warm = Trainer(batch_size=batch_size, epochs=1, threads=1, progress=False)
         warm.fit(MLP(SIZES, output="softmax"), data.X_train, data.y_train)
         history = trainer.fit(model, data.X_train, data.y_train, validation_data=(data.X_test, data.y_test))
         courses.append(Course(batch_size, lr, history))
@@ -124,7 +126,7 @@ def draw(courses: list[Course], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     left.set_ylabel("training loss (cross-entropy)")
     left.legend(title="batch size", frameon=False, loc="lower left")
-    figure.suptitle(f"Batch size on the digits, {'-'.join(map(str, SIZES))}, plain SGD")
+    figure.suptitle(f"Batch size on the digits, {'-'.join(map(str, SIZES))}, plain SGD on one thread")
     if (kind := path.suffix.removeprefix(".") or "png") not in figure.canvas.get_supported_filetypes():
         raise ValueError(f"out: a picture cannot be written as .{kind}; use .png, .svg or .pdf")
     with replacing(path) as beside:

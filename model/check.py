@@ -39,7 +39,10 @@ def number(name: str, value: object, least: float, most: float = math.inf, *, op
     """A finite real number within bounds; open_below excludes the lower one."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: got {value!r} of type {type(value).__name__}, expected a number.")
-    real = float(value)
+    try:
+        real = float(value)
+    except OverflowError:  # a whole number beyond the range of floating point
+        real = math.inf
     inside = least < real <= most if open_below else least <= real <= most
     if not math.isfinite(real) or not inside:
         low = f"more than {least:g}" if open_below else f"at least {least:g}"
@@ -57,7 +60,7 @@ def boolean(name: str, value: object) -> bool:
 def float_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     """float32 or float64."""
     try:
-        dtype = np.dtype(value)
+        dtype = np.dtype(object if value is None else value)
     except TypeError:
         dtype = np.dtype(object)
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -82,7 +85,7 @@ def for_kernels(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
 def numeric(name: str, value: ArrayLike) -> NDArray[Any]:
     """An array of booleans, whole or real numbers."""
     if hasattr(value, "tocsr"):
-        raise TypeError(f"{name}: got a sparse matrix, expected a dense array.")
+        raise TypeError(f"{name}: got a sparse matrix, expected a dense array; pass {name}.toarray().")
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from hotloop import bench
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -68,6 +70,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Perceptrons and multi-layer perceptrons, trained as fast as the machine permits.",
 )
+app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:

@@ -63,6 +63,7 @@ def save(model: "MLP", path: Path) -> None:
 
 def load(path: Path) -> "MLP":
     """Read a model; see MLP.load."""
+    from hotloop import check, initial
     from hotloop.mlp import DECISIONS, MLP
     from hotloop.objectives import OUTPUTS
 
@@ -82,11 +83,12 @@ def load(path: Path) -> "MLP":
             dtype=header["dtype"],
             seed=header["seed"],
         )
+        model.init = check.choice("init", header["init"], initial.NAMES)
         if header["decision"] not in DECISIONS or header["loss"] not in (None, *OUTPUTS):
             raise ValueError(f"loss {header['loss']!r} with decision {header['decision']!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {path} is no Hotloop model: {error}") from None
-    model.init, model.loss, model.decision = header["init"], header["loss"], header["decision"]
+    model.loss, model.decision = header["loss"], header["decision"]
     for i, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         weight[:] = arrays[f"weight.{i}"]
         bias[:] = arrays[f"bias.{i}"]
@@ -101,11 +103,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: a dtype unknown to NumPy
         raise ValueError(f"path: {path} cannot be read as a safetensors file, it may be cut short: {error}") from None
     try:
         header = json.loads(metadata["hotloop"])
-    except (KeyError, json.JSONDecodeError):
+    except (KeyError, ValueError, RecursionError):
         raise ValueError(f"path: {path} has no Hotloop header; expected a file written by MLP.save.") from None
     if not isinstance(header, dict):
         raise ValueError(f"path: {path} has a Hotloop header that is no JSON object.")

@@ -51,11 +51,10 @@ class History(Mapping[str, list[float]]):
             raise ImportError("History.plot needs matplotlib: pip install 'hotloop[plot]'") from None
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.subplots()
-        epochs = range(1, self.epochs + 1)
         marker = "o" if self.epochs <= 30 else None
         for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
             if name in self:
-                axes.plot(epochs, self[name], marker=marker, markersize=3, label=label)
+                axes.plot(range(1, len(self[name]) + 1), self[name], marker=marker, markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel="loss", title=f"Training: {self.stopped} after {self.epochs} epochs")
         if min(self["loss"]) > 0 and max(self["loss"]) > 20 * min(self["loss"]):
             axes.set_yscale("log")
@@ -65,7 +64,9 @@ class History(Mapping[str, list[float]]):
             if name in self:
                 right = axes.twinx()
                 label = "validation " + name.removeprefix("val_")
-                handles += right.plot(epochs, self[name], color="tab:green", linestyle="--", label=label)
+                handles += right.plot(
+                    range(1, len(self[name]) + 1), self[name], color="tab:green", linestyle="--", label=label
+                )
                 labels.append(label)
                 right.set_ylabel(label)
         axes.legend(handles, labels, loc="best")

@@ -48,12 +48,13 @@ class MLP:
         self.bias = check.boolean("bias", bias)
         self.dtype = check.float_dtype("dtype", dtype)
         self.init = check.choice("init", init, initial.NAMES)
-        self.seed = check.integer("seed", seed, 0, 2**64 - 1)
+        self.seed = check.integer("seed", seed, 0, 2**63 - 1)
         self.loss: str | None = None
         self.decision = {"softmax": "argmax", "sigmoid": "threshold", "step": "threshold"}.get(self.output, "value")
         self.params = layout.aligned(layout.parameter_count(self.sizes), self.dtype)
         codes = [activations.CODES[name] for name in (*self.activations, self.output)]
         plan, self._row_work = layout.make_plan(self.sizes, codes, self.bias, 1)
+        self._score_plan, _ = layout.make_plan(self.sizes, [*codes[:-1], activations.IDENTITY], self.bias, 1)
         self._row_shape = (self.sizes[0],)
         self._network = network.Network(plan, self.params)
         for layer, weight in enumerate(self.weights):
@@ -96,19 +97,21 @@ class MLP:
         Classes 0 .. k-1 (n,) for softmax and cross-entropy; 0 or 1 for sigmoid, step, logistic and perceptron; -1 or
         +1 for hinge; rates for poisson; else the outputs themselves. One output gives (n,), several (n, n_outputs).
         """
-        return self._decide(self.forward(X))
+        rows = inputs.read("X", X, self.sizes[0], self.dtype)
+        code = activations.CODES[self.output] if self.decision in ("value", "exp") else activations.IDENTITY
+        return self._decide(engine.infer(self._network, rows, code, available_threads()))
 
     def predict_one(self, x: ArrayLike) -> Any:
         """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
-        row = np.asarray(x, self.dtype)
+        fit = isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray
+        row = x if fit else check.for_kernels(check.numeric("x", x), self.dtype)
         if row.shape != self._row_shape:
             raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
-        if not (row.flags.c_contiguous and row.flags.aligned and row.flags.writeable):
-            row = check.for_kernels(row, self.dtype)
         out = np.empty(self.sizes[-1], self.dtype)
-        best = epochs.predict_row(self._network.plan, self.params, row, self._row_work, out)
+        plan = self._network.plan if self.decision in ("value", "exp") else self._score_plan
+        best = epochs.predict_row(plan, self.params, row, self._row_work, out)
         if best < 0:
-            check.finite("x", row, row)
+            check.finite("x", row, np.asarray(x))
         return best if self.decision == "argmax" else self._decide(out[None])[0]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
@@ -123,7 +126,7 @@ class MLP:
             shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
         if self.output == "identity" and self.loss == "logistic":
-            outputs = 1 / (1 + np.exp(-outputs))
+            outputs = 0.5 * (1 + np.tanh(0.5 * outputs))
         elif self.output != "sigmoid":
             raise ValueError(
                 f"predict_proba: output {self.output!r} trained with loss {self.loss!r} gives no probabilities; "
@@ -132,12 +135,13 @@ class MLP:
         return np.hstack([1 - outputs, outputs]) if self.sizes[-1] == 1 else outputs
 
     def _decide(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Predictions from outputs, or from the z of the last layer where a decision only asks which is larger."""
         if self.decision == "argmax":
             return outputs.argmax(axis=1)
         if self.decision == "sign":
-            chosen: NDArray[Any] = np.where(outputs > (0.5 if self.output == "step" else 0), 1, -1)
+            chosen: NDArray[Any] = np.where(outputs > 0, 1, -1)
         elif self.decision == "threshold":
-            chosen = (outputs > (0 if self.output == "identity" else 0.5)).astype(np.int64)
+            chosen = (outputs > 0).astype(np.int64)
         else:
             chosen = np.exp(outputs) if self.decision == "exp" else outputs.copy()
         return chosen[:, 0] if self.sizes[-1] == 1 else chosen
@@ -154,6 +158,8 @@ class MLP:
 
 def _hidden(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
     """One activation name per hidden layer."""
+    if not isinstance(activation, str | list | tuple):
+        raise TypeError(f"activation: got {activation!r}, expected a name, or one for each hidden layer.")
     names = [activation] * layers if isinstance(activation, str) else list(activation)
     for name in [activation] if isinstance(activation, str) else names:
         if check.choice("activation", name, activations.CODES) == "softmax":

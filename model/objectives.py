@@ -43,6 +43,11 @@ class Objective:
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
 
+    @property
+    def metric(self) -> str:
+        """The name of the figure beside the loss."""
+        return "r2" if self.decision in ("value", "exp") else "accuracy"
+
     def constant_loss(self) -> float:
         """About the loss of a model whose outputs are all zero: the measure of what an explosion is."""
         if self.loss == "mse":
@@ -80,7 +85,7 @@ def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") 
         raise ValueError(f"{name}: got shape {given.shape}, expected {n} rows, as many as X.")
     if loss == "cross_entropy" and k == 1:
         raise ValueError("loss: cross_entropy needs two or more outputs; for one output use output 'sigmoid'.")
-    by_class = loss in losses.CLASS_CODES and k > 1 and (given.ndim == 1 or given.shape[1] == 1)
+    by_class = loss in losses.CLASS_CODES and k > 1 and (given.ndim == 1 or given.shape[1:] == (1,))
     code = losses.CLASS_CODES[loss] if by_class else losses.CODES[loss]
     if code == losses.POISSON and model.output == "softplus":
         code = losses.POISSON_RATE

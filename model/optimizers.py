@@ -37,4 +37,4 @@ class SGD:
     def rule(self, lr: float, grad: NDArray[Any], state: NDArray[Any]) -> Rule:
         """The update as the kernels take it."""
         code = (NESTEROV if self.nesterov else MOMENTUM) if self.momentum else PLAIN
-        return Rule(code, lr, self.momentum, grad, state)
+        return Rule(code, float(lr), float(self.momentum), grad, state)

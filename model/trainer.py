@@ -81,7 +81,7 @@ class Trainer:
         self.batch_size = None if batch_size is None else check.integer("batch_size", batch_size, 1)
         self.epochs = check.integer("epochs", epochs, 1)
         self.shuffle = check.boolean("shuffle", shuffle)
-        self.seed = check.integer("seed", seed, 0, 2**64 - 1)
+        self.seed = check.integer("seed", seed, 0, 2**63 - 1)
         self.validation_split = check.number("validation_split", validation_split, 0.0, 0.999)
         if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
             raise TypeError(f"early_stopping: got {early_stopping!r}, expected EarlyStopping(patience=...).")
@@ -106,7 +106,8 @@ class Trainer:
         training that diverges stops with a DivergenceWarning and leaves the weights of its best epoch.
         """
         training, validation = self._data(model, X, y, validation_data)
-        run = _Run(self, model, training, validation)
+        rates = self._rates()
+        run = _Run(self, model, training, validation, rates)
         self.history = run.history
         return run.train()
 
@@ -142,12 +143,25 @@ class Trainer:
         elif self.validation_split:
             data, validation = self._split(data)
         monitor = self.early_stopping.monitor if self.early_stopping else "loss"
+        if monitor not in ("loss", "val_loss", f"val_{data.objective.metric}"):
+            raise ValueError(
+                f"early_stopping: monitors {monitor!r}, but with loss {data.objective.loss!r} there is only "
+                f"val_{data.objective.metric}, besides val_loss and loss."
+            )
         if monitor != "loss" and validation is None:
             raise ValueError(
                 f"early_stopping: monitors {monitor!r}, but there is no validation data; "
                 "set validation_split or pass validation_data."
             )
         return data, validation
+
+    def _rates(self) -> list[float]:
+        """The learning rate of every epoch."""
+        rates = []
+        for epoch in range(self.epochs):
+            factor = self.schedule(epoch, self.epochs)
+            rates.append(self.optimizer.lr * check.number(f"schedule's factor for epoch {epoch}", factor, 0.0))
+        return rates
 
     def _split(self, data: _Set) -> tuple[_Set, _Set]:
         n = len(data.rows)
@@ -165,9 +179,11 @@ class Trainer:
 class _Run:
     """One call of fit: the state that lives as long as it."""
 
-    def __init__(self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None) -> None:
+    def __init__(
+        self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None, rates: list[float]
+    ) -> None:
         self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
-        self.history = History()
+        self.history, self.rates = History(), rates
         n = len(training.rows)
         self.batch_size = min(n, trainer.batch_size or n)
         per_sample = self.batch_size == 1 and trainer.batch_size == 1 and trainer.optimizer.momentum == 0.0
@@ -205,10 +221,7 @@ class _Run:
         return history
 
     def _rule(self, epoch: int) -> kernels.Rule:
-        factor = float(self.trainer.schedule(epoch, self.trainer.epochs))
-        if not math.isfinite(factor) or factor < 0:
-            raise ValueError(f"schedule: gave {factor} for epoch {epoch}, expected a finite factor of 0 or more.")
-        return self.trainer.optimizer.rule(self.trainer.optimizer.lr * factor, self.grad, self.state)
+        return self.trainer.optimizer.rule(self.rates[epoch], self.grad, self.state)
 
     def _epoch(self, epoch: int) -> str:
         """Train one epoch and write it down; the reason to stop, or nothing."""
@@ -284,7 +297,7 @@ def _figures(model: MLP, data: _Set, threads: int) -> dict[str, float]:
     total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
     figures = {"loss": total / len(outputs)}
     targets, labels = objective.targets, objective.labels
-    if objective.decision == "value" or objective.decision == "exp":
+    if objective.metric == "r2":
         predictions = np.exp(outputs) if objective.decision == "exp" else outputs
         figures["r2"] = _r2(predictions.astype(np.float64), targets.astype(np.float64))
     elif objective.decision == "argmax":

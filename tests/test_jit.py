@@ -120,7 +120,7 @@ def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
 
 
 def test_without_a_compiler_the_import_says_why(tmp_path: Path) -> None:
-    process = start("import hotloop", tmp_path, NUMBA_DISABLE_JIT="1")
+    process = start("from hotloop import MLP", tmp_path, NUMBA_DISABLE_JIT="1")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.strip().splitlines()[-1].startswith("ImportError: hotloop cannot run with NUMBA_DISABLE_JIT=1")
@@ -128,7 +128,7 @@ def test_without_a_compiler_the_import_says_why(tmp_path: Path) -> None:
 
 def test_import_brings_only_numba_and_numpy(tmp_path: Path) -> None:
     code = (
-        "import sys, hotloop\n"
+        "import sys\nfrom hotloop import MLP, Trainer\nMLP([2, 1], init='zeros'), Trainer()\n"
         "print([name for name in ('rich', 'typer', 'safetensors', 'matplotlib', 'scipy', 'sklearn', 'pandas', 'torch')"
         " if name in sys.modules])"
     )
