@@ -36,6 +36,7 @@ class Scratch(NamedTuple):
     work: Any  # values and slopes, see network
     lists: network.Lists  # per-sample: of every layer's inputs, laid out like work; mini-batch: of the input rows
     row_loss: Any  # (BLOCK,) float64
+    total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
     meeting: Any  # (1,) int64, the barrier's counter
 
 
@@ -44,11 +45,12 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
     """SGD, one step per sample. Only weights under non-zero units are read and written, and under non-zero inputs.
 
     Without `samples.listed` every input weight is visited, in one pass for the last sample's update and this one's
-    forward. Returns the sum of the losses, each taken before its own step, float64. params change in place.
+    forward. Each sample's loss, taken before its own step, is added to scratch.total, which is returned. params change
+    in place.
     """
     plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
     (X, entry_values, entry_indices, entry_starts), targets, labels, order, listed = samples
-    work, (list_indices, list_values, _), _, _ = scratch
+    work, (list_indices, list_values, _), _, loss_sum, _ = scratch
     layers, width, padded = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
     counts = np.zeros(layers, np.int64)
     scale = cast(-lr, params[0])
@@ -57,7 +59,7 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
     for j in range(padded):
         delta[j] = cast(0.0, delta[j])
     x, index, value, count = pointer(X, 0), pointer(list_indices, 0), pointer(list_values, 0), 0
-    total = 0.0
+    total = loss_sum[0]
     for position in range(start, stop):
         sample = order[position]
         if entry_starts.shape[0] > 0:
@@ -78,6 +80,8 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
             _forward_row(plan, params, work, layer, list_indices, list_values, counts)
             network.activate(plan, work, layer, 0, 1)
         total += network.output_delta(plan, work, targets, labels, sample, 0, loss, scale)
+        if listed and not _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
+            continue  # a sample beyond the margin of a hinge, or one that a perceptron knows
         network.backward(plan, params, work, 0, 1)
         if listed:
             sparse.distribute(index, value, count, delta, weight, padded, padded)
@@ -90,7 +94,17 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
                 )
     if not listed and stop > start:
         add_outer(x, width, delta, weight, padded, padded)
+    loss_sum[0] = total
     return total
+
+
+@inner
+def _moves(delta, n):
+    """Whether any output's delta is not zero."""
+    moves = False
+    for j in range(n):
+        moves = moves or delta[j] != cast(0.0, delta[j])
+    return moves
 
 
 @inner
@@ -131,7 +145,7 @@ def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, 
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
     plan, params = net
     targets, labels, order, listed = samples.targets, samples.labels, samples.order, samples.listed
-    work, lists, row_loss, meeting = scratch
+    work, lists, row_loss, _, meeting = scratch
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
@@ -156,11 +170,11 @@ def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, 
 def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, thread, threads):
     """One step per batch of batch_size samples (the last may be smaller), on `threads` threads.
 
-    Returns the sum of the losses of all samples, each taken before its batch's step, float64, on thread 0.
+    Each sample's loss, taken before its batch's step, is added to scratch.total, which thread 0 returns.
     params, rule.grad and rule.state change in place.
     """
-    total = 0.0
     params, grad, meeting = net.params, rule.grad, scratch.meeting
+    total = scratch.total[0]
     begin, end = params.shape[0] * thread // threads, params.shape[0] * (thread + 1) // threads
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
@@ -174,6 +188,8 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, threa
         if not fused:
             _apply(rule, params, begin, end)
             barrier.wait(meeting, threads)
+    if thread == 0:
+        scratch.total[0] = total
     return total
 
 
@@ -223,14 +239,13 @@ def predict(net, inputs, begin, end, block, work, out):
 @jit
 def all_finite(values):
     """True if no element of a flat array is NaN or infinite."""
-    zero = cast(0.0, values[0])
-    for begin in range(
-        0, values.shape[0], 4096
-    ):  # x - x is 0 unless x is NaN or infinite; the inner loop has no branch
-        bad = 0
-        for i in range(begin, min(begin + 4096, values.shape[0])):
-            bad += 1 if values[i] - values[i] != zero else 0
-        if bad > 0:
+    for begin in range(0, values.shape[0], 4096):
+        part = values[begin : begin + 4096]
+        bad = np.int32(0)  # x - x is 0 unless x is NaN or infinite; without a branch, and in 32 bits, it vectorises
+        for i in range(part.shape[0]):
+            difference = part[i] - part[i]
+            bad = np.int32(bad | np.int32(difference != difference))
+        if bad != 0:
             return False
     return True
 

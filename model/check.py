@@ -78,7 +78,8 @@ class _Alias:
 
 def for_kernels(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     """The array itself if it is native, aligned, C-contiguous and of this dtype, else a copy that is."""
-    ready = np.require(array, np.dtype(dtype).newbyteorder("="), ["C", "A"])
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+        ready = np.require(array, np.dtype(dtype).newbyteorder("="), ["C", "A"])
     return ready if ready.flags.writeable else np.asarray(_Alias(ready))
 
 
@@ -113,7 +114,6 @@ def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArr
         raise ValueError(f"{name}: got shape {given.shape}, expected (n_samples, {columns}).")
     if given.shape[0] == 0:
         raise ValueError(f"{name}: got no rows, expected at least one.")
-    with np.errstate(over="ignore"):
-        array = for_kernels(given, dtype)
+    array = for_kernels(given, dtype)
     finite(name, array, given)
     return array

@@ -1,12 +1,12 @@
 """Runs the epoch kernels in pieces of about 20 ms, on as many threads as pay, and lets Python breathe in between."""
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,25 +24,45 @@ THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us,
 PREDICT_ROWS = 64  # rows of an inference block: their values stay in the first-level cache
 
 
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back while kernels run: a thread that left its fellows waiting at a barrier would hang them.
+class Interrupts:
+    """Holds Ctrl-C back while kernels run: a thread that left its fellows waiting at a barrier would hang them.
 
-    Yields a function that tells whether the signal has come.
+    `deliver`, called between pieces, lets it through. A program's own handler is called there; where the program
+    ignores Ctrl-C, or in another thread than the main one, nothing is held.
     """
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
 
-    def note(number: int, frame: FrameType | None) -> None:
-        came.set()
+    def __init__(self) -> None:
+        self._came = False
+        self._before: Any = None
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            before = signal.getsignal(signal.SIGINT)
+            if callable(before):
+                self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = True
+
+    @property
+    def came(self) -> bool:
+        """Whether Ctrl-C waits to be delivered, and would end the training."""
+        return self._came and self._before is signal.default_int_handler
+
+    def deliver(self, message: str) -> None:
+        """Raise KeyboardInterrupt with this message if Ctrl-C has come, or call the program's own handler."""
+        if self.came:
+            raise KeyboardInterrupt(message)
+        if self._came:
+            self._came = False
+            self._before(signal.SIGINT, None)
 
 
 class Pieces:
@@ -89,10 +109,12 @@ class Engine:
             layout.aligned(size, dtype),
             Lists(np.zeros(lists, np.int32), np.zeros(lists, dtype), np.zeros(marks, np.int32)),
             np.zeros(epochs.BLOCK),
+            np.zeros(1),
             np.zeros(1, np.int64),
         )
         work = _products(plan) * 3 * min(batch_size, self.n)
         self.threads = 1 if per_sample else max(1, min(threads, work // THREAD_PAYS))
+        self._pace = Pace(self.threads)
         self.pieces = Pieces(min(batch_size, self.n), 256)
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
@@ -102,30 +124,87 @@ class Engine:
             self._pool.shutdown()
 
     def run(self, start: int, stop: int, rule: epochs.Rule) -> float:
-        """Train on positions start .. stop of the order; return the sum of the losses."""
+        """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
+        while start < stop - self.batch_size and self._pace.probing():
+            middle = start + self.batch_size
+            self._pace.note(self._pace.other, middle - start, self._timed(self._pace.other, start, middle, rule))
+            start = middle
+        self._pace.note(self._pace.threads, stop - start, self._timed(self._pace.threads, start, stop, rule))
+        return float(self.scratch.total[0])
+
+    def restart(self) -> None:
+        """Begin a new sum of losses."""
+        self.scratch.total[0] = 0.0
+
+    def _timed(self, threads: int, start: int, stop: int, rule: epochs.Rule) -> float:
+        """Train on these positions with this many threads; return the seconds it took."""
         net, samples, code, scratch = self.network, self.samples, self.code, self.scratch
+        began = time.perf_counter()
         if self.per_sample:
-            return float(epochs.per_sample(net, samples, start, stop, code, rule.lr, scratch))
+            epochs.per_sample(net, samples, start, stop, code, rule.lr, scratch)
+        else:
 
-        def work(thread: int) -> float:
-            size, threads = self.batch_size, self.threads
-            return float(epochs.mini_batch(net, samples, start, stop, size, code, rule, scratch, thread, threads))
+            def work(thread: int) -> None:
+                epochs.mini_batch(net, samples, start, stop, self.batch_size, code, rule, scratch, thread, threads)
 
-        return _together(self._pool, self.threads, work)
+            _together(self._pool, threads, work)
+        return time.perf_counter() - began
+
+
+class Pace:
+    """Chooses between one thread and all of them, by the time a row took with either.
+
+    Threads that meet at a barrier every few microseconds crawl when other programs want the same cores (measured: 70
+    times slower than one thread), and the results do not depend on the number of threads: so it may change at any time.
+    The choice that lost is tried again on a few steps every PROBE pieces, and half as often each time it loses again.
+    """
+
+    PROBE, STEPS = 16, 4
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.other = threads, 1
+        self._seconds = {threads: math.inf, 1: math.inf}
+        self._wait, self._pieces, self._steps = self.PROBE, self.PROBE, 0
+
+    def probing(self) -> bool:
+        """Whether the next step is to be made with the other number of threads."""
+        return self.threads != self.other and self._pieces >= self._wait
+
+    def note(self, threads: int, rows: int, seconds: float) -> None:
+        """What a run of so many rows took."""
+        if self.threads == self.other or rows == 0:
+            return
+        pace = seconds / rows
+        if threads == self.threads:
+            self._seconds[threads] = pace
+            self._pieces += 1
+            if pace > 1.5 * self._seconds[self.other]:
+                self._switch()
+            return
+        self._steps += 1
+        self._seconds[threads] = min(pace, self._seconds[threads]) if self._steps > 1 else pace
+        if self._steps == self.STEPS:
+            self._steps = self._pieces = 0
+            self._wait = min(64 * self.PROBE, 2 * self._wait)
+            if self._seconds[threads] < self._seconds[self.threads]:
+                self._switch()
+
+    def _switch(self) -> None:
+        self.threads, self.other = self.other, self.threads
+        self._wait, self._pieces, self._steps = self.PROBE, 0, 0
+
+
+def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], None]) -> None:
+    """work(thread) for every thread at once, thread 0 on this one."""
+    others = [pool.submit(work, thread) for thread in range(1, threads)] if pool else []
+    work(0)
+    for other in others:
+        other.result()
 
 
 def _products(plan: NDArray[np.int64]) -> int:
     """Multiply-adds of one row's forward pass."""
     return int((plan[1:, PADDED] * plan[:-1, WIDTH]).sum())
-
-
-def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], float]) -> float:
-    """work(thread) for every thread at once, thread 0 on this one; what that one returned."""
-    others = [pool.submit(work, thread) for thread in range(1, threads)] if pool else []
-    result = work(0)
-    for other in others:
-        other.result()
-    return result
 
 
 def _sparse_below(width: int, per_sample: bool) -> float:
@@ -143,8 +222,13 @@ def replan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.
     return layout.make_plan(sizes, [*plan[1:-1, 6], output], bool(plan[1, 5]), rows)
 
 
-def infer(network: Network, rows: Rows, output: int, threads: int) -> NDArray[Any]:
-    """The network's outputs (n, k) for these rows, by the given last activation; rows are divided over threads."""
+def infer(
+    network: Network, rows: Rows, output: int, threads: int, breathe: Callable[[], None] = lambda: None
+) -> NDArray[Any]:
+    """The network's outputs (n, k) for these rows, by the given last activation; rows are divided over threads.
+
+    breathe is called between pieces.
+    """
     n, k = len(rows), int(network.plan[-1, WIDTH])
     out = np.empty((n, k), network.params.dtype)
     plan, size = replan(network.plan, output, PREDICT_ROWS)
@@ -155,15 +239,21 @@ def infer(network: Network, rows: Rows, output: int, threads: int) -> NDArray[An
     pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
     def piece(start: int, stop: int) -> float:
-        def part(thread: int) -> float:
+        def part(thread: int) -> None:
             begin = start + (stop - start) * thread // threads
             end = start + (stop - start) * (thread + 1) // threads
             epochs.predict(net, rows.arrays, begin, end, PREDICT_ROWS, work[thread], out)
-            return 0.0
 
-        return _together(pool, threads, part)
+        _together(pool, threads, part)
+        return 0.0
 
-    Pieces(PREDICT_ROWS * threads, 4096).run(n, piece, lambda stop, result: True)
-    if pool is not None:
-        pool.shutdown()
+    def after(stop: int, result: float) -> bool:
+        breathe()
+        return True
+
+    try:
+        Pieces(PREDICT_ROWS * threads, 4096).run(n, piece, after)
+    finally:
+        if pool is not None:
+            pool.shutdown()
     return out

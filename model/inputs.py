@@ -67,8 +67,7 @@ def _compressed(name: str, value: Any, columns: int, dtype: DTypeLike) -> Rows:
     if not rows.has_canonical_format:  # unsorted or repeated entries; the matrix given stays as it is
         rows = rows.copy()
         rows.sum_duplicates()
-    with np.errstate(over="ignore"):
-        values = check.for_kernels(rows.data, dtype)
+    values = check.for_kernels(rows.data, dtype)
     check.finite(f"{name}.data", values, rows.data)
     indices, starts = check.for_kernels(rows.indices, np.int32), check.for_kernels(rows.indptr, np.int64)
     return Rows(network.Inputs(np.empty((0, columns), values.dtype), values, indices, starts))

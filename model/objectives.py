@@ -51,7 +51,8 @@ class Objective:
     def constant_loss(self) -> float:
         """About the loss of a model whose outputs are all zero: the measure of what an explosion is."""
         if self.loss == "mse":
-            return float(np.mean(self.targets.astype(np.float64) ** 2))
+            with np.errstate(over="ignore"):
+                return float(np.mean(np.square(self.targets, dtype=np.float64)))
         if self.loss in ("mae", "huber"):
             return float(np.mean(np.abs(self.targets), dtype=np.float64))
         return 1.0 + math.log(self.targets.shape[1])
@@ -129,8 +130,7 @@ def _targets(name: str, given: NDArray[Any], loss: str, model: "MLP") -> NDArray
         hint = f" For class labels pass numpy.eye({k})[{name}]." if given.ndim == 1 and given.dtype.kind in "iu" else ""
         raise ValueError(f"{name}: got shape {given.shape}, expected {shape} for loss {loss}.{hint}")
     rows = given.reshape(-1, k)
-    with np.errstate(over="ignore"):
-        targets = check.for_kernels(rows, model.dtype)
+    targets = check.for_kernels(rows, model.dtype)
     check.finite(name, targets, rows)
     allowed = {
         "hinge": ("labels -1 and +1", np.abs(targets) != 1),

@@ -3,7 +3,9 @@
 import math
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check, inputs
 from hotloop.curvature import gradient, largest_stable_lr
-from hotloop.engine import Engine, infer, interruptible
+from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
 from hotloop.kernels import activations
@@ -52,7 +54,7 @@ class Trainer:
     validation_split  share of the samples held out, drawn from the seed
     early_stopping    EarlyStopping(...); needs validation data if it monitors a validation figure
     tol               stop when no parameter moved by more than this in an epoch; 0: never
-    threads           None: as many as pay; results do not depend on it
+    threads           at most; None: all this process may use. As many run as pay; results do not depend on it
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
 
@@ -87,7 +89,8 @@ class Trainer:
             raise TypeError(f"early_stopping: got {early_stopping!r}, expected EarlyStopping(patience=...).")
         self.early_stopping = early_stopping
         self.tol = check.number("tol", tol, 0.0)
-        self.threads = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
+        chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
+        self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
 
@@ -106,7 +109,8 @@ class Trainer:
         training that diverges stops with a DivergenceWarning and leaves the weights of its best epoch.
         """
         training, validation = self._data(model, X, y, validation_data)
-        rates = self._rates()
+        rates = (self._rate(epoch) for epoch in range(self.epochs))
+        rates = chain([next(rates)], rates)  # a schedule that is wrong is found before anything is changed
         run = _Run(self, model, training, validation, rates)
         self.history = run.history
         return run.train()
@@ -155,13 +159,14 @@ class Trainer:
             )
         return data, validation
 
-    def _rates(self) -> list[float]:
-        """The learning rate of every epoch."""
-        rates = []
-        for epoch in range(self.epochs):
-            factor = self.schedule(epoch, self.epochs)
-            rates.append(self.optimizer.lr * check.number(f"schedule's factor for epoch {epoch}", factor, 0.0))
-        return rates
+    def _rate(self, epoch: int) -> float:
+        """The learning rate of an epoch."""
+        factor = self.schedule(epoch, self.epochs)
+        if not isinstance(factor, int | float | np.integer | np.floating):
+            raise TypeError(f"schedule: gave {factor!r} for epoch {epoch}, expected a finite factor of 0 or more.")
+        if not math.isfinite(factor) or factor < 0:
+            raise ValueError(f"schedule: gave {factor} for epoch {epoch}, expected a finite factor of 0 or more.")
+        return self.optimizer.lr * float(factor)
 
     def _split(self, data: _Set) -> tuple[_Set, _Set]:
         n = len(data.rows)
@@ -180,7 +185,7 @@ class _Run:
     """One call of fit: the state that lives as long as it."""
 
     def __init__(
-        self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None, rates: list[float]
+        self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None, rates: Iterator[float]
     ) -> None:
         self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
         self.history, self.rates = History(), rates
@@ -202,14 +207,17 @@ class _Run:
         trainer, model, history = self.trainer, self.model, self.history
         model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
         began = time.perf_counter()
-        self.engine.run(0, 0, self._rule(0))  # these three compile the kernels, or load them
+        self.engine.run(0, 0, self._rule(0.0))  # these three compile the kernels, or load them
         kernels.all_finite(model.params)
         permutation(0, 0, self.engine.order[:0])
         history.compile_seconds = time.perf_counter() - began
         try:
-            with Progress(trainer.epochs, len(self.training.rows), trainer.progress) as self.bar:
-                for epoch in range(trainer.epochs):
-                    if reason := self._epoch(epoch):
+            with (
+                Interrupts() as self.interrupts,
+                Progress(trainer.epochs, len(self.training.rows), trainer.progress) as self.bar,
+            ):
+                for epoch, lr in enumerate(self.rates):
+                    if reason := self._epoch(epoch, lr):
                         history.stopped = reason
                         break
         finally:
@@ -220,42 +228,48 @@ class _Run:
             model.params[:] = self.best
         return history
 
-    def _rule(self, epoch: int) -> kernels.Rule:
-        return self.trainer.optimizer.rule(self.rates[epoch], self.grad, self.state)
+    def _rule(self, lr: float) -> kernels.Rule:
+        return self.trainer.optimizer.rule(lr, self.grad, self.state)
 
-    def _epoch(self, epoch: int) -> str:
+    def _epoch(self, epoch: int, lr: float) -> str:
         """Train one epoch and write it down; the reason to stop, or nothing."""
         trainer, engine, n = self.trainer, self.engine, len(self.training.rows)
-        rule = self._rule(epoch)
+        rule = self._rule(lr)
         before = self.model.params.copy() if trainer.tol else None
         began = time.perf_counter()
         if trainer.shuffle:
             permutation(trainer.seed, epoch, engine.order)
+        engine.restart()
         total = 0.0
 
         def after(stop: int, part: float) -> bool:
             nonlocal total
-            total += part
+            total = part
             self.bar.update(epoch, stop)
-            if interrupted():
-                self.history.stopped = "interrupted"
-                raise KeyboardInterrupt(
-                    f"training stopped in epoch {epoch + 1} of {trainer.epochs}, after {stop:,} of {n:,} samples; "
-                    "the model keeps what it has learned so far"
-                )
+            self._breathe(epoch, stop)
             return math.isfinite(total) and kernels.all_finite(self.model.params)
 
-        with interruptible() as interrupted:
-            whole = engine.pieces.run(n, lambda start, stop: engine.run(start, stop, rule), after)
-        row = {"loss": total / n, "lr": rule.lr, "seconds": time.perf_counter() - began}
-        if whole and self.validation is not None:
-            figures = _figures(self.model, self.validation, trainer.threads)
+        whole = engine.pieces.run(n, lambda start, stop: engine.run(start, stop, rule), after)
+        row = {"loss": total / n, "lr": lr, "seconds": time.perf_counter() - began}
+        if self.validation is not None:
+            figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
+            if whole:
+                figures = _figures(self.model, self.validation, trainer.threads, lambda: self._breathe(epoch, n))
             row |= {f"val_{name}": value for name, value in figures.items()}
         self.history.append(row)
         self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
         if not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0]):
             return "diverged"
         return self._reason(row, before)
+
+    def _breathe(self, epoch: int, samples: int) -> None:
+        """Let Ctrl-C through."""
+        if self.interrupts.came:
+            self.history.stopped = "interrupted"
+        self.interrupts.deliver(
+            f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {samples:,} of "
+            f"{len(self.training.rows):,} samples; the model keeps what it has learned so far"
+        )
 
     def _reason(self, row: dict[str, float], before: NDArray[Any] | None) -> str:
         """Early stopping and tolerance; keeps the best weights on the way."""
@@ -289,10 +303,10 @@ class _Run:
         )
 
 
-def _figures(model: MLP, data: _Set, threads: int) -> dict[str, float]:
+def _figures(model: MLP, data: _Set, threads: int, breathe: Callable[[], None] = lambda: None) -> dict[str, float]:
     """Mean loss, and accuracy or r2, of a model on checked data."""
     objective = data.objective
-    outputs = infer(model._network, data.rows, objective.activation, threads)
+    outputs = infer(model._network, data.rows, objective.activation, threads, breathe)
     delta = np.empty(outputs.shape[1], outputs.dtype)
     total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
     figures = {"loss": total / len(outputs)}

@@ -10,7 +10,7 @@ import pytest
 import reference
 
 from hotloop import MLP, SGD, Trainer, engine, inputs
-from hotloop.engine import Engine, Pieces, infer, interruptible
+from hotloop.engine import Engine, Interrupts, Pieces, infer
 from hotloop.kernels import activations, epochs
 from hotloop.objectives import bind
 
@@ -200,12 +200,15 @@ def test_ctrl_c_is_noted_and_the_former_handler_comes_back() -> None:
     before = signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
     mine = signal.getsignal(signal.SIGINT)
     try:
-        with interruptible() as interrupted:
-            assert not interrupted()
+        with Interrupts() as interrupts:
+            interrupts.deliver("nothing has come")
             signal.raise_signal(signal.SIGINT)
-            assert interrupted() and not called
+            assert not called
+            interrupts.deliver("the program has a handler of its own")
+            interrupts.deliver("once is enough")
+            assert called == [signal.SIGINT]
         assert signal.getsignal(signal.SIGINT) is mine
-        with pytest.raises(ZeroDivisionError), interruptible():
+        with pytest.raises(ZeroDivisionError), Interrupts():
             raise ZeroDivisionError
         assert signal.getsignal(signal.SIGINT) is mine
     finally:
@@ -216,8 +219,8 @@ def test_other_threads_leave_signals_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
 
     def inside() -> bool:
-        with interruptible() as interrupted:
-            return signal.getsignal(signal.SIGINT) is before and not interrupted()
+        with Interrupts() as interrupts:
+            return signal.getsignal(signal.SIGINT) is before and not interrupts.came
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(inside).result()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 
-from hotloop import MLP, SGD, CosineDecay, DivergenceWarning, EarlyStopping, Trainer, engine
+from hotloop import MLP, SGD, CosineDecay, DivergenceWarning, EarlyStopping, History, Trainer, engine
 from hotloop.data import load_digits
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels import random
@@ -296,7 +296,7 @@ def test_evaluate_changes_nothing() -> None:
         ({"tol": "small"}, TypeError, "tol: got 'small'"),
         ({"threads": 0}, ValueError, "threads: got 0, expected between 1 and 1024"),
         ({"threads": 2.0}, TypeError, "threads: got 2.0"),
-        ({"progress": "yes"}, TypeError, "progress: got 'yes', *"),
+        ({"progress": "yes"}, TypeError, "progress: got 'yes' of type str"),
     ],
 )
 def test_bad_options(arguments: dict[str, object], error: type[Exception], message: str) -> None:
@@ -396,7 +396,7 @@ def test_divergence_restores_the_best_weights_under_early_stopping() -> None:
 # Ctrl-C --------------------------------------------------------------------------------------------------------------
 
 LONG = """
-import signal, sys, threading
+import signal, threading, time
 import numpy as np
 from hotloop import MLP, SGD, Trainer, engine
 engine.THREAD_PAYS = {pays}
@@ -409,11 +409,11 @@ print("ready", flush=True)
 try:
     trainer.fit(model, X, X[:, 0])
 except KeyboardInterrupt as error:
+    came = time.monotonic()
     assert np.isfinite(model.params).all() and (model.params != before).any()
     assert signal.getsignal(signal.SIGINT) is handler
     assert threading.active_count() == 1
-    print(error, flush=True)
-    print(trainer.history.stopped, flush=True)
+    print(came, trainer.history.stopped, error, sep="\\n")
 """
 
 
@@ -429,18 +429,18 @@ def test_ctrl_c_ends_a_training_at_once(n: int, batch_size: int | None, threads:
     try:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.3)
-        sent = time.perf_counter()
+        sent = time.monotonic()
         process.send_signal(signal.SIGINT)
-        message = process.stdout.readline()
-        seconds = time.perf_counter() - sent
-        print(f"{1000 * seconds:.0f} ms from Ctrl-C to KeyboardInterrupt")
-        rest, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=10)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode == 0, err
+    came, stopped, message = out.splitlines()
+    seconds = float(came) - sent
+    print(f"{1000 * seconds:.0f} ms from Ctrl-C to KeyboardInterrupt")
     assert message.startswith("training stopped in epoch ") and "the model keeps what it has learned so far" in message
-    assert rest == "interrupted\n"
-    assert seconds < 0.5
+    assert stopped == "interrupted" and seconds < 0.5
 
 
 def interrupt_in(place: str, monkeypatch: pytest.MonkeyPatch) -> MLP:
@@ -470,6 +470,14 @@ def test_ctrl_c_is_never_lost(place: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert np.isfinite(interrupt_in(place, monkeypatch).params).all()
 
 
+def uninterrupted_fit() -> History:
+    """Three epochs that no KeyboardInterrupt may end: it would end the test run."""
+    try:
+        return Trainer(batch_size=1, epochs=3).fit(MLP([5, 1]), X, VALUES)
+    except KeyboardInterrupt:
+        pytest.fail("KeyboardInterrupt, though the program had another handler")
+
+
 def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(monkeypatch: pytest.MonkeyPatch) -> None:
     original = kernels.per_sample
 
@@ -480,24 +488,25 @@ def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it(monkeypatch: pytest.M
     monkeypatch.setattr(kernels, "per_sample", interrupted)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        history = Trainer(batch_size=1, epochs=3).fit(MLP([5, 1]), X, VALUES)
+        history = uninterrupted_fit()
         assert history.epochs == 3 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def test_a_programs_own_handler_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    original, called = kernels.per_sample, []
+    original, calls, called = kernels.per_sample, [], []
 
     def interrupted(*arguments: object) -> object:
-        if not called:
+        calls.append(1)
+        if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
         return original(*arguments)
 
     monkeypatch.setattr(kernels, "per_sample", interrupted)
     before = signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
     try:
-        history = Trainer(batch_size=1, epochs=3).fit(MLP([5, 1]), X, VALUES)
+        history = uninterrupted_fit()
     finally:
         signal.signal(signal.SIGINT, before)
     assert called == [signal.SIGINT] and history.epochs == 3  # it chose to go on
@@ -506,10 +515,10 @@ def test_a_programs_own_handler_is_called(monkeypatch: pytest.MonkeyPatch) -> No
 # The same bits on every machine ---------------------------------------------------------------------------------------
 
 GOLDEN = {
-    "relu-identity-1": "",
-    "tanh-softmax-1": "",
-    "tanh-softmax-16": "",
-    "gelu-sigmoid-16": "",
+    "relu-identity-1": "482fdc53776fd251",
+    "tanh-softmax-1": "ca2ec7aef26e20d6",
+    "tanh-softmax-16": "033a41c13f32cf46",
+    "gelu-sigmoid-16": "53fd2416623d5280",
 }
 
 
