@@ -12,7 +12,7 @@ MEETINGS = 200
 
 
 @numba.njit(nogil=True)
-def march(meeting, steps, errors, thread, threads, meetings):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def march(meeting, steps, errors, thread, threads, meetings):  # type: ignore[no-untyped-def]
     """At each meeting write down my step, wait, and look whether all others have written theirs."""
     for number in range(1, meetings + 1):
         steps[thread] = number

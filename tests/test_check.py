@@ -56,7 +56,9 @@ def test_number_refuses_other_types(value: object) -> None:
         check.number("lr", value, 0.0)
 
 
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, -math.inf, 1.5, pytest.param(10**400, id="huge"), np.float32("nan")])
+@pytest.mark.parametrize(
+    "value", [-1.0, math.nan, math.inf, -math.inf, 1.5, pytest.param(10**400, id="huge"), np.float32("nan")]
+)
 def test_number_bounds(value: float) -> None:
     with pytest.raises(ValueError, match=r"lr: got .*, expected at least 0 and at most 1\."):
         check.number("lr", value, 0.0, 1.0)

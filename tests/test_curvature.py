@@ -15,7 +15,9 @@ Y = np.array([6.0, 15.0])
 RNG = np.random.default_rng(3)
 
 
-def stable(model: MLP, X: np.ndarray, y: np.ndarray, batch_size: int, momentum: float = 0.0, loss: str | None = None):  # noqa: ANN201
+def stable(
+    model: MLP, X: np.ndarray, y: np.ndarray, batch_size: int, momentum: float = 0.0, loss: str | None = None
+) -> float | None:
     """largest_stable_lr for data as users have them."""
     X = np.ascontiguousarray(X, model.dtype)
     return largest_stable_lr(model._network, inputs.dense(X), bind(loss, model, y, len(X)), batch_size, momentum)

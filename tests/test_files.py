@@ -121,9 +121,9 @@ def test_a_half_written_file_never_takes_the_place(tmp_path: Path) -> None:
 
 
 def test_no_folder_and_no_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="path: folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"path: folder .*nowhere does not exist"):
         trained().save(tmp_path / "nowhere" / "m")
-    with pytest.raises(FileNotFoundError, match="path: no file .*nothing"):
+    with pytest.raises(FileNotFoundError, match=r"path: no file .*nothing"):
         MLP.load(tmp_path / "nothing")
 
 

@@ -48,7 +48,7 @@ def test_no_two_things_overlap(sizes: list[int], rows: int, bias: bool) -> None:
     for layer, line in enumerate(plan):
         assert line[network.WIDTH] == sizes[layer]
         assert line[network.PADDED] == layout.padded(sizes[layer]) <= line[network.STRIDE]
-        places += [(line[network.VALUE], rows * line[network.STRIDE]), (line[network.SLOPE], rows * line[network.STRIDE])]
+        places += [(line[what], rows * line[network.STRIDE]) for what in (network.VALUE, network.SLOPE)]
         if layer > 0:
             assert line[network.ACTIVATION] == layer
             assert line[network.HAS_BIAS] == bias

@@ -1,6 +1,7 @@
 """Schedules: reference values, bad constants, and the learning rate a training really used."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_cosine_falls_from_1_to_its_floor() -> None:
     schedule = CosineDecay(floor=0.25)
     factors = [schedule(epoch, 100) for epoch in range(101)]
     assert factors[0] == 1.0 and factors[100] == pytest.approx(0.25) and factors[50] == pytest.approx(0.625)
-    assert all(a > b for a, b in zip(factors, factors[1:], strict=False))
+    assert all(a > b for a, b in pairwise(factors))
 
 
 @pytest.mark.parametrize(

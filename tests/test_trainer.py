@@ -64,7 +64,9 @@ GATES = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 XOR = np.array([0, 1, 1, 0])
 
 
-@pytest.mark.parametrize("truth", [[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], ids=["AND", "OR", "NAND", "NOT"])
+@pytest.mark.parametrize(
+    "truth", [[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]], ids=["AND", "OR", "NAND", "NOT"]
+)
 @pytest.mark.parametrize("init", ["auto", "zeros"])
 @pytest.mark.parametrize("batch_size", [1, None])
 def test_the_perceptron_learns_gates(truth: list[int], init: str, batch_size: int | None) -> None:
@@ -77,7 +79,13 @@ def test_the_perceptron_learns_gates(truth: list[int], init: str, batch_size: in
 
 @pytest.mark.parametrize(
     ("output", "loss"),
-    [("step", "perceptron"), ("sigmoid", "logistic"), ("sigmoid", "mse"), ("identity", "hinge"), ("identity", "logistic")],
+    [
+        ("step", "perceptron"),
+        ("sigmoid", "logistic"),
+        ("sigmoid", "mse"),
+        ("identity", "hinge"),
+        ("identity", "logistic"),
+    ],
 )
 def test_no_single_layer_learns_xor(output: str, loss: str) -> None:
     truth = 2 * XOR - 1 if loss == "hinge" else XOR
@@ -88,7 +96,7 @@ def test_no_single_layer_learns_xor(output: str, loss: str) -> None:
 
 
 def test_two_layers_learn_xor() -> None:
-    """From every seed, with four tanh units, full batch, learning rate 1, 500 epochs; 95 of 100 would do."""
+    """With four tanh units, full batch, learning rate 1, 500 epochs; 95 of 100 would do."""
     learned = 0
     for seed in range(100):
         model = MLP([2, 4, 1], "tanh", "sigmoid", seed=seed)
@@ -126,7 +134,7 @@ def test_the_same_seed_gives_the_same_bits_on_any_threads(
     found = set()
     for threads in (1, 1, 2, 3, 4):
         model = MLP([5, 33, 3], output="softmax", dtype=dtype, seed=1)
-        trainer = Trainer(optimizer=optimizer, batch_size=batch_size, epochs=4, seed=5, threads=threads, validation_split=0.2)
+        trainer = Trainer(None, optimizer, None, batch_size, 4, seed=5, validation_split=0.2, threads=threads)
         history = trainer.fit(model, X, LABELS)
         found.add((model.params.tobytes(), tuple(history["loss"]), tuple(history["val_loss"])))
     assert len(found) == 1
@@ -207,7 +215,9 @@ def test_validation_data_is_evaluated_and_not_trained_on() -> None:
     assert (history["val_loss"][-1], history["val_r2"][-1]) == (figures["loss"], figures["r2"])
 
 
-@pytest.mark.parametrize(("n", "split", "held"), [(2, 0.1, 1), (10, 0.2, 2), (40, 0.5, 20), (40, 0.001, 1), (40, 0.97, 39)])
+@pytest.mark.parametrize(
+    ("n", "split", "held"), [(2, 0.1, 1), (10, 0.2, 2), (40, 0.5, 20), (40, 0.001, 1), (40, 0.97, 39)]
+)
 def test_validation_split_holds_out_a_share(n: int, split: float, held: int) -> None:
     """Row i is the i-th unit vector, so a weight moves exactly if its row was trained on."""
     model = MLP([n, 1], bias=False, init="zeros", dtype="float64")
@@ -532,7 +542,7 @@ def golden() -> dict[str, str]:
         hidden, output, batch_size = name.split("-")
         y = {"identity": rows[:, :3], "softmax": labels, "sigmoid": np.eye(3)[labels]}[output]
         model = MLP([20, 33, 17, 3], hidden, output, seed=12)
-        Trainer(optimizer=SGD(lr=0.02), batch_size=int(batch_size), epochs=3, seed=34, progress=False).fit(model, rows, y)
+        Trainer(optimizer=SGD(lr=0.02), batch_size=int(batch_size), epochs=3, seed=34).fit(model, rows, y)
         assert np.isfinite(model.params).all()
         found[name] = hashlib.sha256(b"".join(part.tobytes() for part in model.weights + model.biases)).hexdigest()[:16]
     return found
