@@ -58,12 +58,28 @@ def dense(X: NDArray[Any]) -> Rows:
     return Rows(network.Inputs(X, X.reshape(-1)[:0], np.empty(0, np.int32), np.empty(0, np.int64)))
 
 
+def _sound(name: str, rows: Any) -> None:
+    """Refuse a matrix whose arrays do not fit together, before anything follows them out of bounds."""
+    indices, starts, (n, columns) = rows.indices, rows.indptr, rows.shape
+    whole = len(starts) == n + 1 and starts[0] == 0 and starts[-1] == len(indices) == len(rows.data)
+    if not whole or (np.diff(starts) < 0).any():
+        raise ValueError(
+            f"{name}: got a broken sparse matrix, its indptr does not divide its {len(rows.data)} entries."
+        )
+    if len(indices) and not 0 <= indices.min() <= indices.max() < columns:
+        raise ValueError(
+            f"{name}: got column indices {indices.min()} to {indices.max()} in a sparse matrix, "
+            f"expected 0 to {columns - 1}."
+        )
+
+
 def _compressed(name: str, value: Any, columns: int, dtype: DTypeLike) -> Rows:
     if value.ndim != 2 or value.shape[1] != columns or value.shape[0] == 0:
         raise ValueError(f"{name}: got shape {value.shape}, expected (n_samples, {columns}), at least one sample.")
     rows = value.tocsr()
     if rows.dtype.kind not in "biuf":
         raise TypeError(f"{name}: got dtype {rows.dtype}, expected numbers.")
+    _sound(name, rows)
     if not rows.has_canonical_format:  # unsorted or repeated entries; the matrix given stays as it is
         rows = rows.copy()
         rows.sum_duplicates()

@@ -106,7 +106,8 @@ class Trainer:
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
         perceptron, else values. Raises ValueError or TypeError before anything is changed. Ctrl-C raises
         KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history as far as it came. A
-        training that diverges stops with a DivergenceWarning and leaves the weights of its best epoch.
+        training that diverges stops with a DivergenceWarning and leaves the weights from before
+        the epoch with the lowest loss (with early stopping: those of the best epoch).
         """
         training, validation = self._data(model, X, y, validation_data)
         rates = (self._rate(epoch) for epoch in range(self.epochs))
@@ -198,7 +199,8 @@ class _Run:
         self.state = trainer.optimizer.init(model.params)
         fused = self.batch_size <= kernels.BLOCK and trainer.optimizer.momentum == 0.0
         self.grad = np.zeros(0 if fused else model.params.size, model.params.dtype)
-        self.best = model.params.copy()
+        self.kept = model.params.copy()  # what to go back to: see _reason
+        self.start = model.params.copy()  # of the running epoch
         self.constant_loss = training.objective.constant_loss()
         self.best_score, self.waited = math.inf, 0
 
@@ -225,7 +227,7 @@ class _Run:
         if history.stopped == "diverged":
             self._explain_divergence()
         elif trainer.early_stopping and trainer.early_stopping.restore_best:
-            model.params[:] = self.best
+            model.params[:] = self.kept
         return history
 
     def _rule(self, lr: float) -> kernels.Rule:
@@ -235,7 +237,7 @@ class _Run:
         """Train one epoch and write it down; the reason to stop, or nothing."""
         trainer, engine, n = self.trainer, self.engine, len(self.training.rows)
         rule = self._rule(lr)
-        before = self.model.params.copy() if trainer.tol else None
+        self.start[:] = self.model.params
         began = time.perf_counter()
         if trainer.shuffle:
             permutation(trainer.seed, epoch, engine.order)
@@ -260,7 +262,7 @@ class _Run:
         self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
         if not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0]):
             return "diverged"
-        return self._reason(row, before)
+        return self._reason(row)
 
     def _breathe(self, epoch: int, samples: int) -> None:
         """Let Ctrl-C through."""
@@ -271,25 +273,29 @@ class _Run:
             f"{len(self.training.rows):,} samples; the model keeps what it has learned so far"
         )
 
-    def _reason(self, row: dict[str, float], before: NDArray[Any] | None) -> str:
-        """Early stopping and tolerance; keeps the best weights on the way."""
+    def _reason(self, row: dict[str, float]) -> str:
+        """Early stopping and tolerance; on the way, keeps the weights to go back to.
+
+        With early stopping these are the best epoch's. Without, they are those from before the epoch of lowest loss:
+        its losses were taken before its steps, the last of which may already have gone astray.
+        """
         early = self.trainer.early_stopping
         score = early.score(row[early.monitor]) if early else row["loss"]
         if score < self.best_score - (early.min_delta if early else 0.0):
             self.best_score, self.waited = score, 0
-            self.best[:] = self.model.params
+            self.kept[:] = self.model.params if early else self.start
         else:
             self.waited += 1
         if early and self.waited >= early.patience:
             return "early stopping"
-        if before is not None and float(np.abs(self.model.params - before).max()) <= self.trainer.tol:
+        if self.trainer.tol and float(np.abs(self.model.params - self.start).max()) <= self.trainer.tol:
             return "tol"
         return ""
 
     def _explain_divergence(self) -> None:
         """Back to the best weights, and say what would have worked."""
         model, history, optimizer = self.model, self.history, self.trainer.optimizer
-        model.params[:] = self.best
+        model.params[:] = self.kept
         stable = largest_stable_lr(
             model._network, self.training.rows, self.training.objective, self.batch_size, optimizer.momentum
         )
@@ -297,7 +303,7 @@ class _Run:
         losses = history["loss"]
         warnings.warn(
             f"training diverged in epoch {history.epochs}: the loss went from {losses[0]:.4g} to {losses[-1]:.4g} "
-            f"with lr={history['lr'][-1]:.4g}; {advice}. The weights are those before it diverged.",
+            f"with lr={history['lr'][-1]:.4g}; {advice}. The weights are those from before.",
             DivergenceWarning,
             stacklevel=4,
         )

@@ -108,3 +108,15 @@ def test_memory_maps_are_not_copied(tmp_path):
     for model, data in zip(models, (X, mapped), strict=True):
         Trainer(epochs=2).fit(model, data, y)
     assert models[0].params.tobytes() == models[1].params.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("indices", "starts"),
+    [([0, 99], [0, 1, 2]), ([0, -5], [0, 1, 2]), ([0, 1], [0, 5000, 2]), ([0, 1], [1, 1, 2]), ([0, 1], [0, 1, 3])],
+)
+def test_forged_matrices_are_refused(indices, starts):
+    matrix = sparse.csr_matrix((2, 5))
+    matrix.data = np.array([1.0, 2.0])
+    matrix.indices, matrix.indptr = np.array(indices, np.int32), np.array(starts, np.int32)
+    with pytest.raises(ValueError, match="X: got"):
+        inputs.read("X", matrix, 5, np.float32)

@@ -49,6 +49,7 @@ def test_worked_example_diverges_and_is_told_the_rate_that_does_not() -> None:
     assert record[0].filename == __file__  # points at the call of fit
     assert history.stopped == "diverged" and history.epochs < 5
     assert np.isfinite(model.params).all() and np.abs(model.params).max() < 11
+    assert not model.params.any()  # the weights from before: zero, not those of the first step, whose loss is 8434
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
