@@ -103,8 +103,10 @@ class MLP:
 
     def predict_one(self, x: ArrayLike) -> Any:
         """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
-        fit = isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray
-        row = x if fit else check.for_kernels(check.numeric("x", x), self.dtype)
+        if isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray:
+            row = x
+        else:
+            row = check.for_kernels(check.numeric("x", x), self.dtype)
         if row.shape != self._row_shape:
             raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
         out = np.empty(self.sizes[-1], self.dtype)

@@ -111,8 +111,8 @@ class Trainer:
         """
         training, validation = self._data(model, X, y, validation_data)
         rates = (self._rate(epoch) for epoch in range(self.epochs))
-        rates = chain([next(rates)], rates)  # a schedule that is wrong is found before anything is changed
-        run = _Run(self, model, training, validation, rates)
+        first = next(rates)  # a schedule that is wrong is found before anything is changed
+        run = _Run(self, model, training, validation, chain([first], rates))
         self.history = run.history
         return run.train()
 
