@@ -107,7 +107,7 @@ class Engine:
         dtype = network.params.dtype
         self.scratch = epochs.Scratch(
             layout.aligned(size, dtype),
-            Lists(np.zeros(lists, np.int32), np.zeros(lists, dtype), np.zeros(marks, np.int32)),
+            Lists(layout.aligned(lists, np.int32), layout.aligned(lists, dtype), layout.aligned(marks, np.int32)),
             np.zeros(epochs.BLOCK),
             np.zeros(1),
             np.zeros(1, np.int64),

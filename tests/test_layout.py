@@ -17,7 +17,7 @@ def test_aligned_zeros_begin_on_a_cache_line(count: int, dtype: str) -> None:
     for _ in range(20):  # the allocator's luck must not decide
         array = layout.aligned(count, dtype)
         assert array.shape == (count,) and array.dtype == dtype
-        assert array.ctypes.data % layout.ALIGNMENT == 0
+        assert array.ctypes.data % layout.CACHE_LINE == 0
         assert array.flags.c_contiguous and array.flags.writeable and not array.any()
 
 
@@ -74,6 +74,6 @@ def test_a_models_views_cover_its_buffer_except_the_padding(sizes: list[int]) ->
     for view in model.weights + model.biases:
         assert np.shares_memory(view, model.params)
         view += 1  # an element covered twice would become 2
-    assert model.params.ctypes.data % layout.ALIGNMENT == 0
+    assert model.params.ctypes.data % layout.CACHE_LINE == 0
     assert sorted(set(model.params.tolist())) in ([0.0, 1.0], [1.0])
     assert int(model.params.sum(dtype=np.float64)) == model.n_params
