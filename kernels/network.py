@@ -146,6 +146,9 @@ def backward(plan, params, work, begin, end):
 def accumulate(plan, into, work, lists, listed, rows, share, shares):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
+    Dividing layers by columns instead, so that each core keeps to its own weights, was 1.5 times slower on 784-128-10
+    with batch 32: half rows of 256 bytes make the cores fetch each other's lines ahead.
+
     into points to the parameters (the fused SGD step: the deltas carry -lr/n) or to a gradient buffer (they carry 1/n).
     """
     for layer in range(1, plan.shape[0]):

@@ -21,9 +21,9 @@ PAGE_ALIAS = 256  # rows a multiple of this many elements apart fall into the sa
 def aligned(count: int, dtype: DTypeLike) -> NDArray[Any]:
     """Zeros (count,) that begin on a cache line, or on a huge page if they fill many small ones.
 
-    A buffer of scattered 4 KB pages falls unevenly into the second-level cache: the same mini-batch training took 2.4 to
-    4.8 us a sample from run to run, and always 2.6 with huge pages. NumPy asks the system for them from 4 MB on; what is
-    not touched costs no memory.
+    Scattered 4 KB pages fall unevenly into the second-level cache: one mini-batch training took 2.4 to 4.8 us a sample
+    from run to run, and 2.6 with huge pages. NumPy asks the system for them from 4 MB on; what is not touched costs no
+    memory.
     """
     size = count * np.dtype(dtype).itemsize
     alignment = HUGE_PAGE if size >= MANY_PAGES else CACHE_LINE
