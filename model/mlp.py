@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from hotloop import check, engine, files, initial, inputs, layout
+from hotloop import check, engine, files, initial, inputs, layout, objectives
 from hotloop.kernels import activations, epochs, network
 from hotloop.machine import available_threads
 
@@ -80,6 +80,18 @@ class MLP:
     def n_params(self) -> int:
         """Number of trainable parameters."""
         return sum((i + self.bias) * o for i, o in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+    def set_prior(self, y: ArrayLike, loss: str | None = None) -> None:
+        """Set the output bias so that, with all else zero, the outputs are the averages of y.
+
+        softmax: log(share of each class); sigmoid and logistic: log(p / (1 - p)); poisson: log(mean); identity with
+        mse: the mean. y and loss as in Trainer.fit. A class that y lacks counts as half a sample. Raises ValueError for
+        other outputs and losses, and for a model without bias. Goodfellow, Bengio and Courville 2016, section 8.4.
+        """
+        if not self.bias:
+            raise ValueError("bias: got False, expected a model with biases to set.")
+        objective = objectives.bind(loss, self, y, len(check.numeric("y", y)))
+        self.biases[-1][:] = objective.prior()
 
     def __repr__(self) -> str:
         hidden = f", activation={list(self.activations)}" if self.activations else ""

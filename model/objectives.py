@@ -48,6 +48,29 @@ class Objective:
         """The name of the figure beside the loss."""
         return "r2" if self.decision in ("value", "exp") else "accuracy"
 
+    def prior(self) -> NDArray[Any]:
+        """The z of every output at which it predicts the average of y; see MLP.set_prior."""
+        n = len(self)
+        if len(self.labels):
+            sums = np.bincount(self.labels, minlength=self.targets.shape[1]).astype(np.float64)
+        else:
+            sums = self.targets.sum(axis=0, dtype=np.float64)
+        mean = sums / n
+        some = np.clip(sums, 0.5, n - 0.5) / n if n > 1 else mean
+        if self.loss == "cross_entropy":
+            prior = np.log(some)
+        elif self.loss == "logistic":
+            prior = np.log(some / (1 - some))
+        elif self.loss == "poisson" and self.decision == "exp":
+            prior = np.log(np.maximum(sums, 0.5) / n)
+        elif self.loss == "mse" and self.activation == activations.IDENTITY:
+            prior = mean
+        else:
+            raise ValueError(
+                f"loss: {self.loss!r} with this output has no prior to set; expected logits or plain values."
+            )
+        return np.asarray(prior)
+
     def constant_loss(self) -> float:
         """About the loss of a model whose outputs are all zero: the measure of what an explosion is."""
         if self.loss == "mse":

@@ -303,3 +303,41 @@ def test_a_copy_is_whole_and_independent(duplicate: Callable[[MLP], MLP]) -> Non
     assert twin.forward(X).tobytes() == model.forward(X).tobytes()
     assert [twin.predict_one(row) for row in X] == twin.predict(X).tolist()
     assert np.shares_memory(twin.weights[0], twin.params)
+
+
+def test_prior_makes_an_untrained_model_predict_the_averages() -> None:
+    labels = np.repeat([0, 1, 2], [6, 3, 1])
+    model = MLP([2, 3], output="softmax", init="zeros")
+    model.set_prior(labels)
+    assert model.predict_proba(np.ones((1, 2)))[0] == pytest.approx([0.6, 0.3, 0.1], rel=1e-6)
+
+    model = MLP([2, 1], output="sigmoid", init="zeros")
+    model.set_prior([1, 0, 0, 0])
+    assert model.predict_proba(np.ones((1, 2)))[0] == pytest.approx([0.75, 0.25], rel=1e-6)
+
+    model = MLP([2, 2], init="zeros", dtype="float64")
+    model.set_prior([[1.0, -2.0], [2.0, 5.0]])
+    assert model.predict(np.ones((1, 2))).tolist() == [[1.5, 1.5]]
+
+    model = MLP([2, 1], init="zeros", dtype="float64")
+    model.set_prior([1, 2, 6], loss="poisson")
+    assert np.exp(model.forward(np.ones((1, 2))))[0, 0] == pytest.approx(3, rel=1e-12)
+
+
+def test_prior_of_a_class_that_is_missing_is_finite() -> None:
+    model = MLP([2, 3], output="softmax", init="zeros")
+    model.set_prior([0, 0, 1, 1])
+    assert np.isfinite(model.biases[-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "message"),
+    [
+        (MLP([2, 1], bias=False), None, "bias: got False"),
+        (MLP([2, 1], output="tanh"), "mse", "loss: 'mse' with this output has no prior"),
+        (MLP([2, 1], output="step"), None, "loss: 'perceptron' with this output has no prior"),
+    ],
+)
+def test_prior_is_refused_where_there_is_none(model: MLP, loss: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.set_prior([0, 1, 1], loss)
