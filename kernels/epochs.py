@@ -67,6 +67,7 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
             index, value, count = pointer(entry_indices, at), pointer(entry_values, at), entry_starts[sample + 1] - at
         else:
             last, x = x, pointer(X, sample * width)
+            network.fetch_row(X, order[min(position + 1, stop - 1)], width)
             if listed:
                 count = sparse.compact(x, width, index, value)
         for j in range(padded):

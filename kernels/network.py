@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from hotloop.kernels import activations, losses, sparse
 from hotloop.kernels.dense import add_rows, back_product, product
 from hotloop.kernels.jit import inner
-from hotloop.kernels.simd import advance, cast, pointer
+from hotloop.kernels.simd import LANES, advance, cast, pointer, prefetch
 
 WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(9)
+
+AHEAD = 4  # rows of a mini-batch that are asked for before they are needed
 
 
 class Network(NamedTuple):
@@ -53,6 +55,14 @@ class Lists(NamedTuple):
 
 
 @inner
+def fetch_row(X, sample, width):
+    """Begin to bring one dense row into the cache: rows come in random order, and memory takes 100 ns to answer."""
+    row = pointer(X, sample * width)
+    for j in range(0, width, LANES):
+        prefetch(advance(row, j))
+
+
+@inner
 def load_rows(plan, work, lists, samples, position, begin, end):
     """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end."""
     X, entry_values, entry_indices, entry_starts = samples.inputs
@@ -62,6 +72,8 @@ def load_rows(plan, work, lists, samples, position, begin, end):
     blocks = (width + sparse.SPAN - 1) // sparse.SPAN
     for r in range(begin, end):
         sample = order[position + r]
+        if entry_starts.shape[0] == 0:
+            fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
         index, value, ends = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
         if entry_starts.shape[0] > 0:
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]

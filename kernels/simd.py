@@ -129,6 +129,20 @@ def make_buffer(size: int) -> Callable[..., Any]:
 
 
 @intrinsic
+def prefetch(typing, base):
+    """Ask for the cache line that a pointer points into; harmless anywhere."""
+
+    def codegen(context, builder, signature, args):
+        at = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [at, _I32(0), _I32(3), _I32(1)])  # read, keep in every level, data
+        return context.get_dummy_value()
+
+    return types.void(base), codegen
+
+
+@intrinsic
 def cast(typing, value, like):
     """`value` in the type of `like`: 0.5 beside a float32 would otherwise make the whole formula float64."""
     return like(value, like), lambda context, builder, signature, args: context.cast(
