@@ -69,7 +69,7 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
             last, x = x, pointer(X, sample * width)
             network.fetch_row(X, order[min(position + 1, stop - 1)], width)
             if listed:
-                count = sparse.compact(x, width, index, value)
+                count = sparse.append(x, 0, width, index, value, 0)
         for j in range(padded):
             z[j] = bias[j]
         if listed:
@@ -116,7 +116,7 @@ def _forward_row(plan, params, work, layer, indices, values, counts):
     z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
     for j in range(padded):
         z[j] = bias[j]
-    counts[layer] = sparse.compact(pointer(work, place), plan[layer - 1, WIDTH], index, value)
+    counts[layer] = sparse.append(pointer(work, place), 0, plan[layer - 1, WIDTH], index, value, 0)
     sparse.accumulate(index, value, counts[layer], pointer(params, plan[layer, WEIGHT]), padded, padded, z)
 
 

@@ -23,10 +23,11 @@ _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
 
 
-def _has_avx512() -> bool:
+def _has(feature: str) -> bool:
+    """Whether Numba compiles for a processor with this feature."""
     if config.CPU_FEATURES is not None:
-        return "+avx512f" in config.CPU_FEATURES
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+        return f"+{feature}" in config.CPU_FEATURES
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature))
 
 
 def _vector(element: ir.Type, lanes: int = LANES) -> ir.VectorType:
@@ -350,12 +351,50 @@ def _make_stream(vectors: int) -> Callable[..., None]:
     return stream
 
 
+@intrinsic
+def compress(typing, x, first, stop, index, value, count):
+    """Append the non-zero x[i], first <= i < stop, and i as int32, to the lists; return their new length.
+
+    stop - first a multiple of 16. Needs AVX-512: 0.1 us for 784 inputs where a scalar loop takes 0.45 us.
+    """
+    size = types.intp
+    signature = size(x, size, size, index, value, size)
+
+    def codegen(context, builder, signature, args):
+        x, first, stop, index, value, count = args
+        lanes = LANES if isinstance(x.type.pointee, ir.FloatType) else LANES // 2  # one register
+        zero = ir.Constant(_vector(x.type.pointee, lanes), [0.0] * lanes)
+        steps = ir.Constant(_vector(_I32, lanes), list(range(lanes)))
+        loop = _Loop(builder, builder.sub(stop, first), lanes, [count])
+        (length,) = loop.carried
+        place = builder.add(first, loop.index)
+        values = _load(builder, builder.gep(x, [place]), 0, lanes)
+        chosen = builder.fcmp_unordered("!=", values, zero)  # NaN counts as an entry
+        splat = builder.insert_element(ir.Constant(steps.type, ir.Undefined), builder.trunc(place, _I32), _I32(0))
+        bases = builder.shuffle_vector(splat, splat, ir.Constant(_vector(_I32, lanes), [0] * lanes))
+        for vector, into in ((values, value), (builder.add(bases, steps), index)):
+            suffix = {"float": "f32", "double": "f64", "i32": "i32"}[str(vector.type.element)]
+            kind = ir.FunctionType(vector.type, [vector.type, vector.type, chosen.type])
+            name = f"llvm.x86.avx512.mask.compress.v{lanes}{suffix}"
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            packed = builder.call(function, [vector, vector, chosen])
+            at = builder.bitcast(builder.gep(into, [length]), vector.type.as_pointer())
+            builder.store(packed, at, align=4)
+        mask = builder.bitcast(chosen, ir.IntType(lanes))
+        found = builder.zext(builder.ctpop(mask), _I64)
+        return loop.close([builder.add(length, found)])[0]
+
+    return signature, codegen
+
+
 # Tile shapes by the registers of the host. AVX-512 (and NEON, counted in float32) has 32 registers, AVX 16: the sums,
 # one row of weights and one factor must fit, or LLVM spills inside the loop.
-if _has_avx512():
+if _has("avx512f"):
     TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS, STREAM_VECTORS = 8, 2, 4, 4, 8, 8
 else:
     TILE_ROWS, TILE_VECTORS, DOT_ROWS, DOT_UNITS, SPARSE_VECTORS, STREAM_VECTORS = 6, 1, 2, 2, 4, 2
+
+COMPRESS = _has("avx512f") and _has("avx512vl")
 
 tile = _make_tile(TILE_ROWS, TILE_VECTORS)
 tile_narrow = _make_tile(TILE_ROWS, 1)

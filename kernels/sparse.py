@@ -6,10 +6,12 @@ index int32 and value hold `count` entries in ascending order; weight (fan_in, f
 
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import (
+    COMPRESS,
     LANES,
     SPARSE_VECTORS,
     advance,
     cast,
+    compress,
     fma,
     gather,
     gather_one,
@@ -24,15 +26,24 @@ WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2
 SPAN = 128  # features of a block: 64 and 256 were 3 % slower on 784-128-10
 
 
+@inner
+def append(x, first, stop, index, value, count):
+    """Append the non-zero x[i], first <= i < stop, and i, to the lists on pointers; return their new length."""
+    if COMPRESS:
+        whole = stop - (stop - first) % LANES
+        count = compress(x, first, whole, index, value, count)
+        first = whole
+    for i in range(first, stop):  # no branch: every entry is written, the next one overwrites it if it was a zero
+        index[count] = i
+        value[count] = x[i]
+        count += 1 if x[i] != cast(0.0, x[i]) else 0
+    return count
+
+
 @jit
 def compact(x, n, index, value):
     """Write the non-zero entries of x[:n] to index (int32) and value, both of n or more; return their number."""
-    count, zero = 0, cast(0.0, x[0])
-    for i in range(n):  # no branch: every entry is written, the next one overwrites it if it was a zero
-        index[count] = i
-        value[count] = x[i]
-        count += 1 if x[i] != zero else 0
-    return count
+    return append(pointer(x, 0), 0, n, pointer(index, 0), pointer(value, 0), 0)
 
 
 @inner
@@ -77,13 +88,10 @@ def distribute(index, value, count, delta, weight, weight_row, columns):
 @inner
 def load_dense(x, n, index, value, ends):
     """List the non-zero entries of x[:n]; ends[b] is the number of entries before feature b SPAN, int32."""
-    count, zero = 0, cast(0.0, x[0])
+    count = 0
     ends[0] = 0
     for block in range((n + SPAN - 1) // SPAN):
-        for i in range(block * SPAN, min(n, (block + 1) * SPAN)):
-            index[count] = i
-            value[count] = x[i]
-            count += 1 if x[i] != zero else 0
+        count = append(x, block * SPAN, min(n, (block + 1) * SPAN), index, value, count)
         ends[block + 1] = count
 
 
