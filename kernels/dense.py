@@ -17,7 +17,6 @@ from hotloop.kernels.simd import (
     DOT_UNITS,
     LANES,
     SPARSE_VECTORS,
-    STREAM_VECTORS,
     TILE_ROWS,
     TILE_VECTORS,
     advance,
@@ -28,7 +27,6 @@ from hotloop.kernels.simd import (
     fma,
     make_buffer,
     pointer,
-    stream,
     stream_one,
     stream_pair,
     tile,
@@ -39,7 +37,7 @@ from hotloop.kernels.simd import (
 )
 
 TILE_WIDTH = LANES * TILE_VECTORS
-STREAM_WIDTH, ROW_WIDTH, PAIR = LANES * STREAM_VECTORS, LANES * SPARSE_VECTORS, LANES * 2
+ROW_WIDTH, PAIR = LANES * SPARSE_VECTORS, LANES * 2
 DOTS = DOT_ROWS * DOT_UNITS
 # Terms of a sum before the next tile: 256 rows of a 32-wide tile are 32 KB, a first-level cache.
 DEPTH = 256
@@ -213,9 +211,6 @@ def add_outer(x, depth, delta, weight, weight_row, columns):
 def update_and_forward(last, delta, x, depth, weight, weight_row, columns, out):
     """weight += outer(last, delta), then out += x @ weight, in one pass on pointers; columns a multiple of 16."""
     c = 0
-    while c + STREAM_WIDTH <= columns:
-        stream(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
-        c += STREAM_WIDTH
     while c + PAIR <= columns:
         stream_pair(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
         c += PAIR
