@@ -31,10 +31,15 @@ def facts() -> dict[str, str | int]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+    """The commit measured, "-dirty" if the tree differs from it in more than earlier results."""
     try:
-        return subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        changed = _git("status", "--porcelain", "--", ":/", ":(exclude,top)bench/results", ":(exclude,top)README.md")
+        return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def _git(*words: str) -> str:
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
