@@ -4,6 +4,7 @@ Each is written as its own users would write a fast loop for data that fits in m
 no Python work that could be done outside the loop. `train` is what is timed.
 """
 
+import multiprocessing
 import os
 import warnings
 from collections.abc import Callable
@@ -187,7 +188,10 @@ def _torch_loss(case: Case) -> Callable[..., Any]:
 
 
 class Jax(Contestant):
-    """One jitted lax.scan over the batches of an epoch. XLA's thread pool is of the process: all cores."""
+    """One jitted lax.scan over the batches of an epoch.
+
+    XLA's thread pool is of the process: here all cores, in JaxOneCore one.
+    """
 
     name, library = "JAX", "jax"
 
@@ -248,6 +252,59 @@ class Jax(Contestant):
 
     def layers(self) -> Layers:
         return [(np.asarray(weight), np.asarray(bias)) for weight, bias in self.parameters]
+
+
+class JaxOneCore(Contestant):
+    """JAX in a process of its own that may use one core: with all, its batch-1 loops wait for one another's threads."""
+
+    name, library = "JAX", "jax"
+
+    def __init__(self, case: Case, threads: int) -> None:
+        super().__init__(case, threads)
+        context = multiprocessing.get_context("spawn")
+        self._ask, answers = context.Pipe()
+        context.Process(target=_serve, args=(answers, case), daemon=True).start()
+
+    @classmethod
+    def missing(cls, case: Case) -> str:
+        return super().missing(case) or (
+            "" if hasattr(os, "sched_setaffinity") else "no way to keep it on one core here"
+        )
+
+    @classmethod
+    def thread_counts(cls, case: Case) -> list[int]:
+        return [1]
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        self._ask.send((method, arguments))
+        answer = self._ask.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def load(self, X: Array, y: Array, orders: list[Array]) -> None:
+        self._call("load", X, y, orders)
+
+    def reset(self, layers: Layers) -> None:
+        self._call("reset", layers)
+
+    def train(self) -> list[float]:
+        return self._call("train")
+
+    def layers(self) -> Layers:
+        return self._call("layers")
+
+
+def _serve(connection: Any, case: Case) -> None:
+    """The other end of JaxOneCore: calls what it is told until the race ends."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX counts the cores
+    jax = Jax(case, 1)
+    while True:
+        method, arguments = connection.recv()
+        try:
+            connection.send(getattr(jax, method)(*arguments))
+        except Exception as error:
+            connection.send(error)
 
 
 class ScikitMLP(Contestant):
@@ -356,7 +413,7 @@ class ScikitLinearSparse(ScikitLinear):
 
 
 CONTESTANTS: tuple[type[Contestant], ...] = (
-    Hotloop, Torch, TorchCompiled, Jax, ScikitMLP, ScikitLinear, ScikitLinearSparse,
+    Hotloop, Torch, TorchCompiled, Jax, JaxOneCore, ScikitMLP, ScikitLinear, ScikitLinearSparse,
 )  # fmt: skip
 
 
