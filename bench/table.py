@@ -15,7 +15,8 @@ BEGIN, END = "<!-- speed table -->", "<!-- end of speed table -->"
 NOTE = """\
 Median time of the whole training loop, shuffling included, compilation not. All contestants train the same network in
 the same order of samples and agree in their losses to 1e-4. They run in turn in one process, {rounds} rounds, each with
-the better of one thread and all cores (JAX on one core: in a process of its own). The last column is the fastest peer's time over Hotloop's."""
+the better of one thread and all cores (JAX on one core: in a process of its own). The last column is the fastest peer's
+time over Hotloop's."""
 COLUMNS = {  # heading: contestants, of which the fastest is shown
     "Hotloop": ("Hotloop",),
     "PyTorch": ("PyTorch",),
