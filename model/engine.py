@@ -21,6 +21,8 @@ from hotloop.objectives import Objective
 
 PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
+SHORTEST = 1e-3  # seconds of a piece that says something of the pace
+PROBE_SHARE = 8  # of a piece is run with the other number of threads, when that is tried
 PREDICT_ROWS = 64  # rows of an inference block: their values stay in the first-level cache
 
 
@@ -125,11 +127,15 @@ class Engine:
 
     def run(self, start: int, stop: int, rule: epochs.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
-        while start < stop - self.batch_size and self._pace.probing():
-            middle = start + self.batch_size
-            self._pace.note(self._pace.other, middle - start, self._timed(self._pace.other, start, middle, rule))
+        pace, size = self._pace, self.batch_size
+        if pace.probing():
+            rows = max(size, (stop - start) // (PROBE_SHARE * size) * size)
+            awake = min(stop, start + size)  # threads that slept need a millisecond to wake up: not measured
+            middle = min(stop, awake + rows)
+            self._timed(pace.other, start, awake, rule)
+            pace.note(pace.other, middle - awake, self._timed(pace.other, awake, middle, rule))
             start = middle
-        self._pace.note(self._pace.threads, stop - start, self._timed(self._pace.threads, start, stop, rule))
+        pace.note(pace.threads, stop - start, self._timed(pace.threads, start, stop, rule))
         return float(self.scratch.total[0])
 
     def restart(self) -> None:
@@ -156,42 +162,41 @@ class Pace:
 
     Threads that meet at a barrier every few microseconds crawl when other programs want the same cores (measured: 70
     times slower than one thread), and the results do not depend on the number of threads: so it may change at any time.
-    The choice that lost is tried again on a few steps every PROBE pieces, and half as often each time it loses again.
+    The choice that lost is tried again on a part of every WAIT-th piece, and half as often each time it loses again.
     """
 
-    PROBE, STEPS = 16, 4
+    WAIT, LONGEST = 8, 512
 
     def __init__(self, threads: int) -> None:
         self.threads, self.other = threads, 1
-        self._seconds = {threads: math.inf, 1: math.inf}
-        self._wait, self._pieces, self._steps = self.PROBE, self.PROBE, 0
+        self._seconds: dict[int, float] = {}  # a row took, when last tried
+        self._wait, self._pieces = self.WAIT, self.WAIT - 2  # the first pieces start the threads: no measure
 
     def probing(self) -> bool:
-        """Whether the next step is to be made with the other number of threads."""
+        """Whether the next rows are to be run with the other number of threads."""
         return self.threads != self.other and self._pieces >= self._wait
 
     def note(self, threads: int, rows: int, seconds: float) -> None:
         """What a run of so many rows took."""
         if self.threads == self.other or rows == 0:
             return
-        pace = seconds / rows
-        if threads == self.threads:
-            self._seconds[threads] = pace
+        if threads == self.threads and seconds < SHORTEST:
             self._pieces += 1
-            if pace > 1.5 * self._seconds[self.other]:
-                self._switch()
             return
-        self._steps += 1
-        self._seconds[threads] = min(pace, self._seconds[threads]) if self._steps > 1 else pace
-        if self._steps == self.STEPS:
-            self._steps = self._pieces = 0
-            self._wait = min(64 * self.PROBE, 2 * self._wait)
-            if self._seconds[threads] < self._seconds[self.threads]:
+        self._seconds[threads] = seconds / rows
+        best = self._seconds.get(self.threads, math.inf)
+        if threads == self.other:
+            self._pieces, self._wait = 0, min(self.LONGEST, 2 * self._wait)
+            if self._seconds[threads] < best:
+                self._switch()
+        else:
+            self._pieces += 1
+            if best > 1.5 * self._seconds.get(self.other, math.inf):
                 self._switch()
 
     def _switch(self) -> None:
         self.threads, self.other = self.other, self.threads
-        self._wait, self._pieces, self._steps = self.PROBE, 0, 0
+        self._wait, self._pieces = self.WAIT, 0
 
 
 def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], None]) -> None:

@@ -261,3 +261,38 @@ def test_code_of_the_gradient_only_rule_moves_nothing() -> None:
     machine = Engine(model._network, inputs.dense(X), bind(None, model, y, 20), 20, 1, False)
     machine.run(0, 20, epochs.Rule(epochs.GRADIENT_ONLY, 0.0, 0.0, grad, grad[:0]))
     assert model.params.tobytes() == before and grad.any()
+
+
+def test_pace_takes_the_faster_choice_and_tries_the_other_ever_more_rarely() -> None:
+    pace = engine.Pace(4)
+    assert not pace.probing()
+    seconds = {4: 0.02, 1: 0.03}
+    tried = []
+    for piece in range(200):
+        if pace.probing():
+            tried.append(piece)
+            pace.note(pace.other, 100, seconds[pace.other])
+        pace.note(pace.threads, 100, seconds[pace.threads])
+        assert pace.threads == 4
+    gaps = np.diff(tried)
+    assert len(tried) >= 4 and (gaps[1:] >= gaps[:-1]).all() and gaps[-1] >= 32
+
+
+def test_pace_leaves_threads_that_crawl_and_returns_to_them() -> None:
+    pace = engine.Pace(2)
+    seconds = {2: 0.02, 1: 0.03}
+    chosen = []
+    for piece in range(300):
+        seconds[2] = 2.0 if 100 <= piece < 150 else 0.02  # another program wants the cores
+        if pace.probing():
+            pace.note(pace.other, 100, seconds[pace.other])
+        chosen.append(pace.threads)
+        pace.note(pace.threads, 100, seconds[pace.threads])
+    assert chosen[99] == 2 and chosen[102:150] == [1] * 48 and chosen[-1] == 2
+
+
+def test_pace_of_one_thread_is_one_thread() -> None:
+    pace = engine.Pace(1)
+    for _ in range(20):
+        pace.note(1, 100, 0.02)
+        assert not pace.probing() and pace.threads == 1
