@@ -21,6 +21,7 @@ from hotloop.objectives import Objective
 
 PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
+LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
 PROBE_SHARE = 8  # of a piece is run with the other number of threads, when that is tried
 PREDICT_ROWS = 64  # rows of an inference block: their values stay in the first-level cache
@@ -116,7 +117,7 @@ class Engine:
         )
         work = _products(plan) * 3 * min(batch_size, self.n)
         self.threads = 1 if per_sample else max(1, min(threads, work // THREAD_PAYS))
-        self._pace = Pace(self.threads)
+        self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
         self.pieces = Pieces(min(batch_size, self.n), 256)
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
@@ -167,10 +168,10 @@ class Pace:
 
     WAIT, LONGEST = 8, 512
 
-    def __init__(self, threads: int) -> None:
-        self.threads, self.other = threads, 1
+    def __init__(self, threads: int, other: int = 1) -> None:
+        self.threads, self.other = threads, other
         self._seconds: dict[int, float] = {}  # a row took, when last tried
-        self._wait, self._pieces = self.WAIT, self.WAIT - 2  # the first pieces start the threads: no measure
+        self._wait, self._pieces = self.WAIT, self.WAIT - 4  # the first pieces start the threads: no measure
 
     def probing(self) -> bool:
         """Whether the next rows are to be run with the other number of threads."""
