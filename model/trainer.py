@@ -266,12 +266,14 @@ class _Run:
 
     def _breathe(self, epoch: int, samples: int) -> None:
         """Let Ctrl-C through."""
-        if self.interrupts.came:
+        try:
+            self.interrupts.deliver(
+                f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {samples:,} of "
+                f"{len(self.training.rows):,} samples; the model keeps what it has learned so far"
+            )
+        except KeyboardInterrupt:
             self.history.stopped = "interrupted"
-        self.interrupts.deliver(
-            f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {samples:,} of "
-            f"{len(self.training.rows):,} samples; the model keeps what it has learned so far"
-        )
+            raise
 
     def _reason(self, row: dict[str, float]) -> str:
         """Early stopping and tolerance; on the way, keeps the weights to go back to.
