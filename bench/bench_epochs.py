@@ -124,6 +124,18 @@ def test_predict(compare: Compare, sizes: tuple[int, int, int], rows: int) -> No
     compare(f"predict {'-'.join(map(str, sizes))}, {rows} rows", ours, numpy, X)
 
 
+@pytest.mark.parametrize("sizes", [(64, 32, 10), (784, 128, 10)], ids=["64-32-10", "784-128-10"])
+def test_predict_one(compare: Compare, sizes: tuple[int, int, int]) -> None:
+    model = MLP(sizes, output="softmax", seed=0)
+    (w1, w2), (b1, b2) = (weight.copy() for weight in model.weights), model.biases
+    x = np.random.default_rng(0).random(sizes[0], np.float32)
+
+    def numpy(x: Array) -> int:
+        return int((np.maximum(x @ w1 + b1, 0) @ w2 + b2).argmax())
+
+    compare(f"predict_one {'-'.join(map(str, sizes))}", model.predict_one, numpy, x)
+
+
 def test_all_finite(compare: Compare) -> None:
     values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
     compare("all_finite 1,000,000", epochs.all_finite, lambda values: bool(np.isfinite(values).all()), values)

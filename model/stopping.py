@@ -1,6 +1,5 @@
 """Early stopping: when to end a training that no longer improves."""
 
-import math
 from dataclasses import dataclass
 
 from hotloop import check
@@ -25,11 +24,6 @@ class EarlyStopping:
         check.number("min_delta", self.min_delta, 0.0)
         check.choice("monitor", self.monitor, MONITORS)
         check.boolean("restore_best", self.restore_best)
-
-    @property
-    def worst(self) -> float:
-        """The figure before the first epoch, in the sense of `score`."""
-        return math.inf
 
     def score(self, figure: float) -> float:
         """The figure as something to be made small."""
