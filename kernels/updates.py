@@ -1,7 +1,7 @@
 """Parameter updates over flat buffers, in place: what a step does with a gradient.
 
-params, grad, first and second are (n,) of one dtype; the other arguments are scalars. Definitions are PyTorch's, so that
-trajectories can be compared. Each rule is a formula of one element, shared with the GPU, and a loop over it.
+params, grad, first and second are (n,) of one dtype; the other arguments are scalars. Definitions are PyTorch's, so
+that trajectories can be compared. Each rule is a formula of one element, shared with the GPU, and a loop over it.
 Zero gradients move no zero parameter, so the padding of a network stays zero.
 """
 

@@ -1,7 +1,7 @@
 """Optimisers: what a step does with a gradient. Each is a few constants for a rule of `kernels.updates`.
 
-Definitions and defaults are PyTorch's. A penalty of the trainer (l1, l2) is part of the gradient, and so coupled to what
-the optimiser makes of it; `weight_decay` is decoupled: every parameter loses that share of lr in each step.
+Definitions and defaults are PyTorch's. A penalty of the trainer (l1, l2) is part of the gradient, and so coupled to
+what the optimiser makes of it; `weight_decay` is decoupled: every parameter loses that share of lr in each step.
 """
 
 from dataclasses import dataclass

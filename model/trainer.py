@@ -58,8 +58,8 @@ class Trainer:
     early_stopping    EarlyStopping(...); needs validation data if it monitors a validation figure
     tol               stop when no parameter moved by more than this in an epoch; 0: never
     l1, l2            penalties l1 sum |w| + l2/2 sum w^2 on all weights, no biases; not part of the loss shown
-    dropout           share of hidden units dropped; a sequence: of the input, then of each hidden layer. Those that stay
-                      are scaled by 1 / (1 - share), so nothing changes for predictions (Srivastava et al. 2014)
+    dropout           share of hidden units dropped; a sequence: of the input, then of each hidden layer. Those that
+                      stay are scaled by 1 / (1 - share): predictions need no change (Srivastava et al. 2014)
     input_noise       standard deviation of normal noise added to the inputs of every step (Bishop 1995)
     clip_norm         largest norm of a step's whole gradient; a larger one is scaled down (Pascanu et al. 2013)
     clip_value        largest absolute value of an entry of the gradient, after the penalties, before clip_norm
@@ -128,10 +128,12 @@ class Trainer:
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
         perceptron, else values. Each sample's loss, and with it its step, is multiplied by its sample_weight (n,) and
-        by its class's class_weight: a dict, or "balanced", n / (classes * samples of the class). Raises ValueError or TypeError before anything is changed. Ctrl-C raises
-        KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history as far as it came. A
-        training that diverges stops with a DivergenceWarning and leaves the weights from before
-        the epoch with the lowest loss (with early stopping: those of the best epoch).
+        by its class's class_weight: a dict, or "balanced", n / (classes * samples of the class).
+
+        Raises ValueError or TypeError before anything is changed. Ctrl-C raises KeyboardInterrupt and leaves the model
+        as of the last finished piece, and trainer.history as far as it came. A training that diverges stops with a
+        DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
+        of the best epoch).
         """
         whole = self._set(model, X, y)
         if sample_weight is not None or class_weight is not None:
@@ -152,7 +154,10 @@ class Trainer:
         return _figures(model._network, data, self.threads)
 
     def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
-        """Mean loss over X and y with l1 and l2, and its gradient: one dweight (fan_in, fan_out) and dbias (fan_out,) per layer."""
+        """Mean loss over X and y with l1 and l2, and its gradient.
+
+        One dweight (fan_in, fan_out) and dbias (fan_out,) per layer.
+        """
         data, penalties = self._set(model, X, y), Regularization(self.regularization.l1, self.regularization.l2)
         loss, grad = gradient(model._network, data.rows, data.objective, penalties)
         for weight in model.weights:
