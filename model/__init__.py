@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
+    from hotloop.warm import warmup
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "History",
     "StepDecay",
     "Trainer",
+    "warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
@@ -45,6 +47,7 @@ _HOME = {
     "History": "history",
     "StepDecay": "schedules",
     "Trainer": "trainer",
+    "warmup": "warm",
 }
 
 
