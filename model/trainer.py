@@ -19,7 +19,7 @@ from hotloop.inputs import Rows
 from hotloop.kernels import activations
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.random import permutation
-from hotloop.machine import available_threads
+from hotloop.machine import available_threads, warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.objectives import OUTPUTS, Objective, bind
 from hotloop.optimizers import SGD
@@ -114,6 +114,7 @@ class Trainer:
         first = next(rates)  # a schedule that is wrong is found before anything is changed
         run = _Run(self, model, training, validation, chain([first], rates))
         self.history = run.history
+        warn_without_fma()
         return run.train()
 
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
