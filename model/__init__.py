@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
+    from hotloop.warm import warmup
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "RMSprop",
     "StepDecay",
     "Trainer",
+    "warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
@@ -61,6 +63,7 @@ _HOME = {
     "History": "history",
     "StepDecay": "schedules",
     "Trainer": "trainer",
+    "warmup": "warm",
 }
 
 

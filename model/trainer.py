@@ -22,7 +22,7 @@ from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
-from hotloop.machine import available_threads
+from hotloop.machine import available_threads, warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.objectives import OUTPUTS, Objective, bind
 from hotloop.online import Learner
@@ -151,6 +151,7 @@ class Trainer:
         first = next(rates)  # a schedule that is wrong is found before anything is changed
         run = _Run(self, model, training, validation, chain([first], rates))
         self.history = run.history
+        warn_without_fma()
         return run.train()
 
     def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
