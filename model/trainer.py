@@ -20,6 +20,7 @@ from hotloop.history import History
 from hotloop.inputs import Rows
 from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
+from hotloop.kernels.lazy import RULES
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
 from hotloop.machine import available_threads, warn_without_fma
@@ -208,10 +209,19 @@ class Trainer:
     def _engine(self, model: MLP, data: _Set, batch_size: int) -> tuple[Engine, NDArray[Any]]:
         """The working memory for this data, and the gradient buffer, empty where the weights are moved directly."""
         regularization, layers = self.regularization, len(model.weights)
-        direct = self.optimizer.constants().code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
+        code = self.optimizer.constants().code
+        direct = code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
         per_sample = direct and self.batch_size == 1 and not regularization.changes_inputs(layers)
         engine = Engine(
-            model._network, data.rows, data.objective, batch_size, self.threads, per_sample, regularization, self.seed
+            model._network,
+            data.rows,
+            data.objective,
+            batch_size,
+            self.threads,
+            per_sample,
+            regularization,
+            self.seed,
+            lazy=code in RULES and regularization.direct and getattr(self.schedule, "per", "epoch") == "epoch",
         )
         buffered = not direct or batch_size > kernels.BLOCK
         return engine, np.zeros(model.params.size if buffered else 0, model.params.dtype)
