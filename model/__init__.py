@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from hotloop.history import History
     from hotloop.mlp import MLP
     from hotloop.optimizers import SGD
-    from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
+    from hotloop.plateau import ReduceOnPlateau
+    from hotloop.schedules import (
+        Constant,
+        CosineDecay,
+        CosineRestarts,
+        ExponentialDecay,
+        InverseTimeDecay,
+        OneCycle,
+        PolynomialDecay,
+        StepDecay,
+        Warmup,
+    )
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
 
@@ -25,12 +36,18 @@ __all__ = [
     "SGD",
     "Constant",
     "CosineDecay",
+    "CosineRestarts",
     "DivergenceWarning",
     "EarlyStopping",
     "ExponentialDecay",
     "History",
+    "InverseTimeDecay",
+    "OneCycle",
+    "PolynomialDecay",
+    "ReduceOnPlateau",
     "StepDecay",
     "Trainer",
+    "Warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
@@ -39,12 +56,18 @@ _HOME = {
     "SGD": "optimizers",
     "Constant": "schedules",
     "CosineDecay": "schedules",
+    "CosineRestarts": "schedules",
     "DivergenceWarning": "trainer",
     "EarlyStopping": "stopping",
     "ExponentialDecay": "schedules",
     "History": "history",
+    "InverseTimeDecay": "schedules",
+    "OneCycle": "schedules",
+    "PolynomialDecay": "schedules",
+    "ReduceOnPlateau": "plateau",
     "StepDecay": "schedules",
     "Trainer": "trainer",
+    "Warmup": "schedules",
 }
 
 
