@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hotloop.history import History
     from hotloop.mlp import MLP
-    from hotloop.optimizers import SGD
+    from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, PassiveAggressive, RMSprop
     from hotloop.plateau import ReduceOnPlateau
     from hotloop.schedules import (
         Constant,
@@ -34,6 +34,11 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "AveragedSGD",
     "Constant",
     "CosineDecay",
     "CosineRestarts",
@@ -42,8 +47,11 @@ __all__ = [
     "ExponentialDecay",
     "History",
     "InverseTimeDecay",
+    "Lion",
     "OneCycle",
+    "PassiveAggressive",
     "PolynomialDecay",
+    "RMSprop",
     "ReduceOnPlateau",
     "StepDecay",
     "Trainer",
@@ -52,8 +60,11 @@ __all__ = [
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
 _HOME = {
-    "MLP": "mlp",
-    "SGD": "optimizers",
+    "Adadelta": "optimizers",
+    "Adagrad": "optimizers",
+    "Adam": "optimizers",
+    "AdamW": "optimizers",
+    "AveragedSGD": "optimizers",
     "Constant": "schedules",
     "CosineDecay": "schedules",
     "CosineRestarts": "schedules",
@@ -62,9 +73,14 @@ _HOME = {
     "ExponentialDecay": "schedules",
     "History": "history",
     "InverseTimeDecay": "schedules",
+    "Lion": "optimizers",
+    "MLP": "mlp",
     "OneCycle": "schedules",
+    "PassiveAggressive": "optimizers",
     "PolynomialDecay": "schedules",
+    "RMSprop": "optimizers",
     "ReduceOnPlateau": "plateau",
+    "SGD": "optimizers",
     "StepDecay": "schedules",
     "Trainer": "trainer",
     "Warmup": "schedules",

@@ -1,7 +1,7 @@
 """What training minimises: a loss bound to a model's output, and how y is read for it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Objective:
     decision: str  # how a prediction is made of the outputs: see MLP.decision
     targets: NDArray[Any]  # (n, k), or (0, k) where the loss takes classes
     labels: NDArray[np.int32]  # (n,), or (0,)
+    weights: NDArray[Any]  # (n,) what each sample's loss is multiplied by, or (0,) where all count the same
 
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
@@ -82,9 +83,24 @@ class Objective:
 
     def take(self, rows: NDArray[np.int64]) -> "Objective":
         """The same objective for some of the samples."""
-        targets = self.targets[rows] if len(self.targets) else self.targets
-        labels = self.labels[rows] if len(self.labels) else self.labels
-        return Objective(self.loss, self.code, self.activation, self.decision, targets, labels)
+        parts = [part[rows] if len(part) else part for part in (self.targets, self.labels, self.weights)]
+        return Objective(self.loss, self.code, self.activation, self.decision, *parts)
+
+    def weighted(self, weights: NDArray[Any]) -> "Objective":
+        """The same objective with a weight for each sample."""
+        return replace(self, weights=check.for_kernels(weights, self.targets.dtype))
+
+    def smoothed(self, share: float) -> "Objective":
+        """Labels with this share of them spread evenly over all classes (Szegedy et al. 2016, section 7)."""
+        if self.loss not in ("cross_entropy", "logistic"):
+            raise ValueError(
+                f"label_smoothing: got {share} with loss {self.loss!r}, expected cross_entropy or logistic."
+            )
+        k = self.targets.shape[1]
+        rows = np.eye(k, dtype=self.targets.dtype)[self.labels] if len(self.labels) else self.targets
+        rows = rows * (1 - share) + share / (k if self.loss == "cross_entropy" else 2)
+        code, targets = losses.CODES[self.loss], check.for_kernels(rows, self.targets.dtype)
+        return replace(self, code=code, targets=targets, labels=self.labels[:0])
 
 
 def resolve(loss: str | None, output: str) -> str:
@@ -121,7 +137,9 @@ def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") 
         labels, targets = _labels(name, given, k), np.empty((0, k), model.dtype)
     else:
         labels, targets = np.empty(0, np.int32), _targets(name, given, loss, model)
-    return Objective(loss, code, activation, _decision(loss, model.output, by_class), targets, labels)
+    return Objective(
+        loss, code, activation, _decision(loss, model.output, by_class), targets, labels, targets.reshape(-1)[:0]
+    )
 
 
 def _decision(loss: str, output: str, by_class: bool) -> str:
