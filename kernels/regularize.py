@@ -11,12 +11,14 @@ import numpy as np
 from hotloop.kernels import random
 from hotloop.kernels.jit import inner
 from hotloop.kernels.network import BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
-from hotloop.kernels.simd import LANES, cast, dot, pointer
+from hotloop.kernels.simd import LANES, cast, dot, fma, make_buffer, pointer
 
 BLOCK = 1024  # elements summed along 16 lanes for the norm of a gradient; the sums of blocks are added in order
 HALVES = 65536  # a unit's fate is 16 random bits
 
 _MASK = np.uint64(HALVES - 1)
+
+lanes_buffer = make_buffer(LANES)
 
 
 class Regular(NamedTuple):
@@ -35,20 +37,23 @@ class Regular(NamedTuple):
 
 @inner
 def penalise(plan, params, grad, l1, l2, begin, end):
-    """grad += l2 weight + l1 sign(weight) within begin .. end, for the weights of all layers and no bias."""
+    """grad += l2 weight + l1 sign(weight) within begin .. end, for the weights of all layers and no bias; sign(0) = 0."""
     for layer in range(1, plan.shape[0]):
-        for i in range(max(begin, plan[layer, WEIGHT]), min(end, plan[layer, BIAS])):
-            weight, pull = params[i], cast(l1, params[i])
-            zero = cast(0.0, weight)
-            grad[i] += cast(l2, weight) * weight + (pull if weight > zero else (-pull if weight < zero else zero))
+        first = max(begin, plan[layer, WEIGHT])
+        weight, slope = pointer(params, first), pointer(grad, first)
+        pull, zero = cast(l1, params[0]), cast(0.0, params[0])
+        for i in range(min(end, plan[layer, BIAS]) - first):
+            sign = (pull if weight[i] > zero else zero) - (pull if weight[i] < zero else zero)
+            slope[i] = fma(cast(l2, zero), weight[i], slope[i] + sign)
 
 
 @inner
 def clip_values(grad, bound, begin, end):
     """grad = clip(grad, -bound, bound) within begin .. end; NaN stays."""
-    for i in range(begin, end):
-        most = cast(bound, grad[i])
-        grad[i] = most if grad[i] > most else (-most if grad[i] < -most else grad[i])
+    slope, most = pointer(grad, begin), cast(bound, grad[0])
+    for i in range(end - begin):
+        lower = most if slope[i] > most else slope[i]
+        slope[i] = -most if lower < -most else lower
 
 
 @inner
@@ -70,9 +75,9 @@ def scale_to_norm(grad, squares, bound, begin, end):
         total += squares[block]
     norm = np.sqrt(total)
     if norm > bound:
-        factor = bound / norm
-        for i in range(begin, end):
-            grad[i] *= cast(factor, grad[i])
+        slope, factor = pointer(grad, begin), cast(bound / norm, grad[0])
+        for i in range(end - begin):
+            slope[i] *= factor
 
 
 @inner
@@ -81,18 +86,23 @@ def limit_norms(plan, params, bound, thread, threads):
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014, section 5.1.
     """
+    factors = lanes_buffer(pointer(params, 0))
     for layer in range(1, plan.shape[0]):
-        padded, weight = plan[layer, PADDED], pointer(params, plan[layer, WEIGHT])
+        padded, fan_in = plan[layer, PADDED], plan[layer - 1, WIDTH]
         vectors = padded // LANES
-        for c in range(vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES):
-            total = 0.0
-            for k in range(plan[layer - 1, WIDTH]):
-                w = weight[k * padded + c]
-                total += w * w
-            if total > bound * bound:
-                factor = cast(bound / np.sqrt(total), weight[0])
-                for k in range(plan[layer - 1, WIDTH]):
-                    weight[k * padded + c] *= factor
+        for vector in range(vectors * thread // threads, vectors * (thread + 1) // threads):
+            weight = pointer(params, plan[layer, WEIGHT] + vector * LANES)
+            for lane in range(LANES):
+                factors[lane] = cast(0.0, weight[0])
+            for k in range(fan_in):
+                for lane in range(LANES):
+                    factors[lane] = fma(weight[k * padded + lane], weight[k * padded + lane], factors[lane])
+            for lane in range(LANES):
+                norm = np.sqrt(factors[lane])
+                factors[lane] = cast(bound, norm) / norm if norm > bound else cast(1.0, norm)
+            for k in range(fan_in):
+                for lane in range(LANES):
+                    weight[k * padded + lane] *= factors[lane]
 
 
 @inner

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check, inputs
 from hotloop.curvature import gradient, largest_stable_lr
+from hotloop.custom import Loss
 from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
@@ -49,7 +50,8 @@ class Trainer:
     """Fits a model to data by gradient descent: whole batch, mini-batch, or sample by sample.
 
     loss              mse, mae, huber, hinge, squared_hinge, logistic, cross_entropy, poisson or perceptron;
-                      None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse)
+                      None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse);
+                      or a Loss of your own
     optimizer         SGD(lr, momentum, nesterov), Adam(lr), ...: see hotloop.optimizers
     schedule          factor of lr by (epoch, epochs), such as CosineDecay(); None: constant
     batch_size        1: per-sample SGD; n: mini-batch; None: full batch (gradient descent)
@@ -71,7 +73,7 @@ class Trainer:
 
     def __init__(
         self,
-        loss: str | None = None,
+        loss: str | Loss | None = None,
         optimizer: Optimizer | None = None,
         schedule: Schedule | None = None,
         batch_size: int | None = 32,
@@ -92,7 +94,7 @@ class Trainer:
         threads: int | None = None,
         progress: bool | None = None,
     ) -> None:
-        self.loss = None if loss is None else check.choice("loss", loss, OUTPUTS)
+        self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
         if not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"optimizer: got {optimizer!r}, expected an optimiser such as SGD(lr=0.05).")
