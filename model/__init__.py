@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hotloop.callbacks import BestModel, Callback
     from hotloop.history import History
+    from hotloop.loggers import CSVLog, JSONLLog, LivePlot, TensorBoard
     from hotloop.mlp import MLP
     from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, PassiveAggressive, RMSprop
     from hotloop.plateau import ReduceOnPlateau
@@ -39,6 +41,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "AveragedSGD",
+    "BestModel",
+    "CSVLog",
+    "Callback",
     "Constant",
     "CosineDecay",
     "CosineRestarts",
@@ -47,13 +52,16 @@ __all__ = [
     "ExponentialDecay",
     "History",
     "InverseTimeDecay",
+    "JSONLLog",
     "Lion",
+    "LivePlot",
     "OneCycle",
     "PassiveAggressive",
     "PolynomialDecay",
     "RMSprop",
     "ReduceOnPlateau",
     "StepDecay",
+    "TensorBoard",
     "Trainer",
     "Warmup",
 ]
@@ -65,6 +73,9 @@ _HOME = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "AveragedSGD": "optimizers",
+    "BestModel": "callbacks",
+    "CSVLog": "loggers",
+    "Callback": "callbacks",
     "Constant": "schedules",
     "CosineDecay": "schedules",
     "CosineRestarts": "schedules",
@@ -73,7 +84,9 @@ _HOME = {
     "ExponentialDecay": "schedules",
     "History": "history",
     "InverseTimeDecay": "schedules",
+    "JSONLLog": "loggers",
     "Lion": "optimizers",
+    "LivePlot": "loggers",
     "MLP": "mlp",
     "OneCycle": "schedules",
     "PassiveAggressive": "optimizers",
@@ -82,6 +95,7 @@ _HOME = {
     "ReduceOnPlateau": "plateau",
     "SGD": "optimizers",
     "StepDecay": "schedules",
+    "TensorBoard": "loggers",
     "Trainer": "trainer",
     "Warmup": "schedules",
 }

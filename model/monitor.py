@@ -18,7 +18,7 @@ def falls(monitor: str, mode: str | None) -> bool:
     return check.choice("mode", mode, ("min", "max")) == "min"
 
 
-def require(owner: str, monitor: str, figures: Iterable[str], loss: str) -> None:
+def require(owner: str, monitor: str, figures: Iterable[str]) -> None:
     """Refuse a monitor of which the training will have no figure, before it begins."""
     there = list(figures)
     if monitor in there:
@@ -28,4 +28,4 @@ def require(owner: str, monitor: str, figures: Iterable[str], loss: str) -> None
             f"{owner}: monitors {monitor!r}, but there is no validation data; "
             "set validation_split or pass validation_data."
         )
-    raise ValueError(f"{owner}: monitors {monitor!r}, but with loss {loss!r} there is only {', '.join(there)}.")
+    raise ValueError(f"{owner}: monitors {monitor!r}, but this training has only {', '.join(there)}.")
