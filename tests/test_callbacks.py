@@ -149,7 +149,8 @@ def test_a_callback_changes_the_learning_rate(batch_size: int) -> None:
     one, two = MLP([5, 3, 1], seed=1), MLP([5, 3, 1], seed=1)
     history = Trainer(optimizer=SGD(0.015625), batch_size=batch_size, epochs=4, callbacks=[halve]).fit(one, X, Y)
     assert history["lr"] == [0.015625 * 0.5**epoch for epoch in range(4)]
-    Trainer(optimizer=SGD(0.015625), batch_size=batch_size, epochs=4, schedule=lambda epoch, _: 0.5**epoch).fit(two, X, Y)
+    trainer = Trainer(optimizer=SGD(0.015625), batch_size=batch_size, epochs=4, schedule=lambda epoch, _: 0.5**epoch)
+    trainer.fit(two, X, Y)
     assert one.params.tobytes() == two.params.tobytes()
 
 
