@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hotloop.mlp import MLP
     from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, PassiveAggressive, RMSprop
     from hotloop.plateau import ReduceOnPlateau
+    from hotloop.range_test import LRRange, lr_range
     from hotloop.schedules import (
         Constant,
         CosineDecay,
@@ -53,6 +54,7 @@ __all__ = [
     "History",
     "InverseTimeDecay",
     "JSONLLog",
+    "LRRange",
     "Lion",
     "LivePlot",
     "OneCycle",
@@ -64,6 +66,7 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "Warmup",
+    "lr_range",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
@@ -85,6 +88,7 @@ _HOME = {
     "History": "history",
     "InverseTimeDecay": "schedules",
     "JSONLLog": "loggers",
+    "LRRange": "range_test",
     "Lion": "optimizers",
     "LivePlot": "loggers",
     "MLP": "mlp",
@@ -98,6 +102,7 @@ _HOME = {
     "TensorBoard": "loggers",
     "Trainer": "trainer",
     "Warmup": "schedules",
+    "lr_range": "range_test",
 }
 
 

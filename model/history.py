@@ -64,7 +64,7 @@ class History(Mapping[str, list[float]]):
         for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
             if name in self:
                 axes.plot(range(1, len(self[name]) + 1), self[name], marker=marker, markersize=3, label=label)
-        axes.set(xlabel="epoch", ylabel="loss", title=f"Training: {self.stopped} after {self.epochs} epochs")
+        axes.set(xlabel="epoch", ylabel="loss", title=f"Training: {self.stopped}, {self.epochs} epochs")
         if min(self["loss"]) > 0 and max(self["loss"]) > 20 * min(self["loss"]):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
@@ -78,4 +78,4 @@ class History(Mapping[str, list[float]]):
                 )
                 labels.append(label)
                 right.set_ylabel(label)
-        axes.legend(handles, labels, loc="best")
+        axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)

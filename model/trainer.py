@@ -370,6 +370,7 @@ class _Run:
         self._compile()
         self.deadline = time.perf_counter() + (trainer.max_seconds or math.inf)
         size = 0 if self.chunks else len(self.training.rows)
+        history.stopped = "running"
         try:
             with (
                 Interrupts() as self.interrupts,
@@ -378,11 +379,11 @@ class _Run:
             ):
                 for epoch in range(trainer.epochs):
                     if reason := self.live.reason or self._epoch(epoch):
-                        history.stopped = reason
                         break
+                history.stopped = reason or "finished"
                 self._settle()
         except BaseException:
-            history.stopped = "error" if history.stopped == "finished" else history.stopped
+            history.stopped = history.stopped if history.stopped == "interrupted" else "error"
             raise
         finally:
             self.close()
