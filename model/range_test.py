@@ -20,11 +20,11 @@ LEAST_STEPS, LEAST_SAMPLES, MOST_SAMPLES = 200, 3000, 100_000
 EXPLODED = 4.0  # times the lowest loss, and above the first: the test ends
 TREND = 0.7  # of the losses so far in the one that is watched: a few hard samples are no explosion
 WIDTH = 3.0  # of the smoothing, in readings
-FALL, NOISE = 0.01, 2.0  # a loss that fell by less than this share, and so many times its noise, has shown nothing
+FALL, NOISE = 0.01, 1.25  # a loss that fell by less than this share, and so many times its noise, has shown nothing
 
 # The best rate of a whole training, below the one at which the test's loss was lowest (measured: digits and MNIST,
-# batch 1 and 32, test accuracy within 2 points of the best of a grid). Steps that are divided by the size of the gradient
-# do not shrink with it as the loss falls, and so want to be smaller than a short test shows.
+# batch 1 and 32, test accuracy within 2 points of the best of a grid). Steps that are divided by the size of the
+# gradient do not shrink with it as the loss falls, and so want to be smaller than a short test shows.
 MARGIN, NORMALISED_MARGIN = 1.5, 4.0
 NORMALISED = (updates.ADAM, updates.RMSPROP, updates.LION, updates.ADADELTA)
 
