@@ -20,7 +20,7 @@ LEAST_STEPS, LEAST_SAMPLES, MOST_SAMPLES = 200, 3000, 100_000
 EXPLODED = 4.0  # times the lowest loss, and above the first: the test ends
 TREND = 0.7  # of the losses so far in the one that is watched: a few hard samples are no explosion
 WIDTH = 3.0  # of the smoothing, in readings
-FALL, NOISE = 0.01, 1.25  # a loss that fell by less than this share, and so many times its noise, has shown nothing
+FALL, NOISE = 0.01, 1.0  # a loss that fell by less than this share, and so many times its noise, has shown nothing
 
 # The best rate of a whole training, below the one at which the test's loss was lowest (measured: digits and MNIST,
 # batch 1 and 32, test accuracy within 2 points of the best of a grid). Steps that are divided by the size of the
