@@ -26,8 +26,6 @@ PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), s
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
 COLUMNS_PAY = 40_000  # the same within the first layer, for threads that divide a sample's step
 LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
-    0.02  # share of the features that a batch meets; at 0.006 of 200,000 twice as fast, at 0.06 of 20,000 slower
-)
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
 PROBE_SHARE = 8  # of a piece is run with the other number of threads, when that is tried
@@ -111,7 +109,7 @@ class Engine:
         per_sample: bool = False,
         regularization: Regularization | None = None,
         seed: int = 0,
-        lazy: bool = False,
+        lazy_from: int | None = None,
     ) -> None:
         self.n, self.batch_size, self.per_sample = len(rows), batch_size, per_sample
         self.code = objective.code
@@ -144,7 +142,7 @@ class Engine:
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),
-            _lazy(rows, batch_size, lazy),
+            _lazy(rows, batch_size, lazy_from),
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
         self.pieces = Pieces(min(batch_size, self.n), 256)
@@ -238,15 +236,17 @@ def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int
         other.result()
 
 
-def _lazy(rows: Rows, batch_size: int, wanted: bool) -> Lazy:
-    """Whether, and with what memory, only the rows of weights that a batch meets are moved.
+def _lazy(rows: Rows, batch_size: int, steps: int | None) -> Lazy:
+    """Whether, and with what memory, only the rows of weights that a batch meets are moved, `steps` steps being done.
 
-    Where a batch meets a good part of them, moving all is faster.
+    Where a batch meets a good part of them, moving all is faster. steps None: all are moved.
     """
     features = rows.arrays.X.shape[1]
-    if not (wanted and rows.compressed and rows.density() * batch_size < LAZY_BELOW):
+    if not (steps is not None and rows.compressed and rows.density() * batch_size < LAZY_BELOW):
         features = 0
-    return Lazy(np.zeros(features, np.int64), np.zeros(features, np.int32), np.zeros(min(features, 1), np.int64))
+    return Lazy(
+        np.full(features, steps or 0, np.int64), np.zeros(features, np.int32), np.zeros(min(features, 1), np.int64)
+    )
 
 
 def _products(plan: NDArray[np.int64]) -> int:

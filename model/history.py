@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 class History(Mapping[str, list[float]]):
     """Columns with one entry per epoch: loss, lr, seconds, and val_loss and a metric where there is validation data.
 
-    loss is the mean over the epoch's samples, each taken before its own step; seconds is the time of the epoch.
-    `stopped` says why it ended: "finished", "early stopping", "tol", "diverged" or "interrupted".
+    loss is the mean over the epoch's samples, each taken before its own step; lr is the learning rate of the epoch's
+    last step; seconds is the time of the epoch. An epoch that was ended early has its row too, over the samples it had.
+    `stopped` says why it ended: "finished", "early stopping", "target", "tol", "time" (max_seconds), "diverged",
+    "interrupted", "error" (an exception), or what a callback gave as its reason.
     `compile_seconds` is the time taken to compile the kernels, or to load them compiled, before the first epoch.
     """
 
@@ -50,12 +53,18 @@ class History(Mapping[str, list[float]]):
         except ImportError:
             raise ImportError("History.plot needs matplotlib: pip install 'hotloop[plot]'") from None
         figure = Figure(figsize=(7, 4.2), layout="constrained")
+        self.draw(figure)
+        figure.savefig(path, dpi=120)
+
+    def draw(self, figure: Any) -> None:
+        """Draw the same on a figure of matplotlib, in place of what is there."""
+        figure.clear()
         axes = figure.subplots()
         marker = "o" if self.epochs <= 30 else None
         for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
             if name in self:
                 axes.plot(range(1, len(self[name]) + 1), self[name], marker=marker, markersize=3, label=label)
-        axes.set(xlabel="epoch", ylabel="loss", title=f"Training: {self.stopped} after {self.epochs} epochs")
+        axes.set(xlabel="epoch", ylabel="loss", title=f"Training: {self.stopped}, {self.epochs} epochs")
         if min(self["loss"]) > 0 and max(self["loss"]) > 20 * min(self["loss"]):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
@@ -69,5 +78,4 @@ class History(Mapping[str, list[float]]):
                 )
                 labels.append(label)
                 right.set_ylabel(label)
-        axes.legend(handles, labels, loc="best")
-        figure.savefig(path, dpi=120)
+        axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)

@@ -3,16 +3,17 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hotloop import callbacks as calls
 from hotloop import check, inputs
+from hotloop.chunks import Chunks, is_source
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.custom import Loss
 from hotloop.engine import Engine, Interrupts, infer
@@ -23,14 +24,17 @@ from hotloop.kernels import epochs as kernels
 from hotloop.kernels.lazy import RULES
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
-from hotloop.machine import available_threads, warn_without_fma
+from hotloop.machine import available_threads
 from hotloop.mlp import MLP
+from hotloop.monitor import require
 from hotloop.objectives import OUTPUTS, Objective, bind
 from hotloop.online import Learner
-from hotloop.optimizers import SGD, Optimizer, PassiveAggressive
+from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive, State
+from hotloop.plateau import ReduceOnPlateau
 from hotloop.progress import Progress
+from hotloop.rates import Rates
 from hotloop.regularization import Regularization
-from hotloop.schedules import Constant, Schedule
+from hotloop.schedules import UNITS, Constant, Schedule, Warmup
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
 
@@ -56,12 +60,13 @@ class Trainer:
                       None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse);
                       or a Loss of your own
     optimizer         SGD(lr, momentum, nesterov), Adam(lr), ...: see hotloop.optimizers
-    schedule          factor of lr by (epoch, epochs), such as CosineDecay(); None: constant
+    schedule          factor of lr by (epoch, epochs), such as CosineDecay(), or by step; None: constant
     batch_size        1: per-sample SGD; n: mini-batch; None: full batch (gradient descent)
     shuffle, seed     a new order of the samples each epoch, drawn from the seed
     validation_split  share of the samples held out, drawn from the seed
     early_stopping    EarlyStopping(...); needs validation data if it monitors a validation figure
     tol               stop when no parameter moved by more than this in an epoch; 0: never
+    max_seconds       stop behind the piece (about 20 ms) in which this time is up; compilation does not count
     l1, l2            penalties l1 sum |w| + l2/2 sum w^2 on all weights, no biases; not part of the loss shown
     dropout           share of hidden units dropped; a sequence: of the input, then of each hidden layer. Those that
                       stay are scaled by 1 / (1 - share): predictions need no change (Srivastava et al. 2014)
@@ -71,6 +76,7 @@ class Trainer:
     max_norm          largest norm of the weights into one unit; kept after every step
     label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
+    callbacks         Callback objects, and plain functions of the run that are called behind every epoch
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
 
@@ -96,6 +102,8 @@ class Trainer:
         label_smoothing: float = 0.0,
         threads: int | None = None,
         progress: bool | None = None,
+        max_seconds: float | None = None,
+        callbacks: Sequence[calls.Callback | Callable[[calls.Run], object]] = (),
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -104,6 +112,7 @@ class Trainer:
         self.schedule = Constant() if schedule is None else schedule
         if not callable(self.schedule):
             raise TypeError(f"schedule: got {schedule!r}, expected a schedule such as CosineDecay().")
+        check.choice("schedule.per", getattr(self.schedule, "per", "epoch"), UNITS)
         self.batch_size = None if batch_size is None else check.integer("batch_size", batch_size, 1)
         self.epochs = check.integer("epochs", epochs, 1)
         self.shuffle = check.boolean("shuffle", shuffle)
@@ -119,13 +128,17 @@ class Trainer:
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
         self._learner: Learner | None = None
+        limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
+        self.max_seconds = limit
+        self.callbacks = calls.read(callbacks)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
+        self._online: _Run | None = None  # what partial_fit goes on with
 
     def fit(
         self,
         model: MLP,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        y: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -136,34 +149,59 @@ class Trainer:
         perceptron, else values. Each sample's loss, and with it its step, is multiplied by its sample_weight (n,) and
         by its class's class_weight: a dict, or "balanced", n / (classes * samples of the class).
 
+        Without y, X is a source of chunks (X, y) or (X, y, sample_weight), one pass over it being an epoch: a list or
+        any object that can be iterated again, a function that returns a new iterator, or for one epoch an iterator. The
+        next chunk is made and checked on a thread while the present one trains. No step spans two chunks, samples are
+        shuffled within theirs, and to a schedule by step the number of steps is not known beforehand.
+
         Raises ValueError or TypeError before anything is changed. Ctrl-C raises KeyboardInterrupt and leaves the model
         as of the last finished piece, and trainer.history as far as it came. A training that diverges stops with a
         DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
         of the best epoch).
         """
-        whole = self._set(model, X, y)
-        if sample_weight is not None or class_weight is not None:
-            whole = _Set(whole.rows, weigh(whole.objective, sample_weight, class_weight))
+        self._online = None
+        if y is None and is_source(X):
+            with self._chunks(model, X, sample_weight, class_weight) as chunks:
+                training, validation = self._data(model, chunks.first(), validation_data)
+                return _Run(self, model, training, validation, chunks=chunks).train()
+        whole = self._weighed(self._set(model, X, y), sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
-        if self.label_smoothing:
-            training = _Set(training.rows, training.objective.smoothed(self.label_smoothing))
-        self._suits(model, training)
-        rates = (self._rate(epoch) for epoch in range(self.epochs))
-        first = next(rates)  # a schedule that is wrong is found before anything is changed
-        run = _Run(self, model, training, validation, chain([first], rates))
-        self.history = run.history
-        warn_without_fma()
-        return run.train()
+        return _Run(self, model, self._smoothed(training), validation).train()
+
+    def partial_fit(
+        self,
+        model: MLP,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+    ) -> float:
+        """Train the model in place on X and y in one pass, and go on from there at the next call.
+
+        Returns the mean loss, each sample's taken before its own step. The optimiser's state and the schedule are
+        carried on from call to call, as long as it is the same model; a call counts as an epoch of `epochs`, and to a
+        schedule by step the number of steps is not known beforehand. Callbacks, early stopping, validation and limits
+        are those of fit alone. Errors as in fit; a call that diverges leaves the weights from before it.
+        """
+        if isinstance(self.optimizer, AveragedSGD):
+            raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
+        data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
+        if self._online is None or self._online.model is not model:
+            self._online = _Run(self, model, data, None, online=True)
+        loss = self._online.go_on(data)
+        if not math.isfinite(loss):
+            self._online = None
+        return loss
 
     def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
         """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
 
-        In microseconds, for streams. The optimiser's state is carried on from call to call with the same model.
-        batch_size, epochs and validation do not count. Raises ValueError or TypeError before anything is changed.
+        In microseconds, for streams. The optimiser's state and a schedule by step are carried on from call to call with
+        the same model; batch_size and epochs do not count. Raises ValueError or TypeError before anything is changed.
         """
         if self._learner is None or self._learner.model is not model:
             self._learner = self._make_learner(model, y)
-        return self._learner.learn(x, y, self.optimizer.lr)
+        return self._learner.learn(x, y)
 
     def _make_learner(self, model: MLP, y: Any) -> Learner:
         def read(truth: ArrayLike) -> Objective:
@@ -176,10 +214,11 @@ class Trainer:
         one_by_one.batch_size, one_by_one.threads = 1, 1
         data = _Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
         one_by_one._suits(model, data)
-        engine, grad = one_by_one._engine(model, data, 1)
+        engine, state = one_by_one._engine(model, data, 1, 0), self._running_state(model)
+        grad = np.zeros(model.params.size if one_by_one._buffered(1) else 0, model.params.dtype)
         model.loss, model.decision = data.objective.loss, data.objective.decision
-        state = self.optimizer.init(model.params)
-        return Learner(model, engine, self.optimizer.rule(np.array([self.optimizer.lr]), grad, state), read)
+        rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, state), rates, read)
 
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
@@ -206,25 +245,66 @@ class Trainer:
         rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
         return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
 
-    def _engine(self, model: MLP, data: _Set, batch_size: int) -> tuple[Engine, NDArray[Any]]:
-        """The working memory for this data, and the gradient buffer, empty where the weights are moved directly."""
-        regularization, layers = self.regularization, len(model.weights)
+    @property
+    def _direct(self) -> bool:
+        """Whether a step moves the weights without a gradient buffer."""
         code = self.optimizer.constants().code
-        direct = code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
-        per_sample = direct and self.batch_size == 1 and not regularization.changes_inputs(layers)
-        engine = Engine(
+        return code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and self.regularization.direct
+
+    def _buffered(self, batch_size: int) -> bool:
+        return not self._direct or batch_size > kernels.BLOCK
+
+    def _engine(self, model: MLP, data: _Set, batch_size: int, steps: int) -> Engine:
+        """The working memory for training on this data, `steps` steps after the first."""
+        changes_inputs = self.regularization.changes_inputs(len(model.weights))
+        plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
+        lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
+        return Engine(
             model._network,
             data.rows,
             data.objective,
             batch_size,
             self.threads,
-            per_sample,
-            regularization,
+            self._direct and self.batch_size == 1 and not changes_inputs,
+            self.regularization,
             self.seed,
-            lazy=code in RULES and regularization.direct and getattr(self.schedule, "per", "epoch") == "epoch",
+            lazy_from=steps if lazy else None,
         )
-        buffered = not direct or batch_size > kernels.BLOCK
-        return engine, np.zeros(model.params.size if buffered else 0, model.params.dtype)
+
+    def _running_state(self, model: MLP) -> State:
+        """What the optimiser remembers of partial_fit or learn_one with this model."""
+        for running in (self._learner, self._online):
+            if running is not None and running.model is model:
+                return running.state
+        return self.optimizer.init(model.params)
+
+    def _weighed(self, data: _Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> _Set:
+        if sample_weight is None and class_weight is None:
+            return data
+        return _Set(data.rows, weigh(data.objective, sample_weight, class_weight))
+
+    def _smoothed(self, data: _Set) -> _Set:
+        """The data to train on, labels smoothed."""
+        return _Set(data.rows, data.objective.smoothed(self.label_smoothing)) if self.label_smoothing else data
+
+    def _chunks(
+        self, model: MLP, source: Any, sample_weight: ArrayLike | None, class_weight: ClassWeight | None
+    ) -> Chunks[_Set]:
+        """A source of chunks, each to be checked when it comes."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight: got weights beside chunks, expected them in chunks (X, y, sample_weight).")
+        if class_weight == "balanced":
+            raise ValueError("class_weight: got 'balanced' with chunks, whose classes nobody has counted; give a dict.")
+        if self.validation_split:
+            raise ValueError("validation_split: got a share of chunks, expected 0 and validation_data.")
+
+        def read(i: int, chunk: Any) -> _Set:
+            if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
+                raise ValueError(f"chunks[{i}]: expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}.")
+            data = self._set(model, chunk[0], chunk[1], f"chunks[{i}] ")
+            return self._smoothed(self._weighed(data, chunk[2] if len(chunk) == 3 else None, class_weight))
+
+        return Chunks(source, self.epochs, read)
 
     def _suits(self, model: MLP, data: _Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
@@ -254,27 +334,11 @@ class Trainer:
             validation = self._set(model, given[0], given[1], "validation ")
         elif self.validation_split:
             data, validation = self._split(data)
-        monitor = self.early_stopping.monitor if self.early_stopping else "loss"
-        if monitor not in ("loss", "val_loss", f"val_{data.objective.metric}"):
-            raise ValueError(
-                f"early_stopping: monitors {monitor!r}, but with loss {data.objective.loss!r} there is only "
-                f"val_{data.objective.metric}, besides val_loss and loss."
-            )
-        if monitor != "loss" and validation is None:
-            raise ValueError(
-                f"early_stopping: monitors {monitor!r}, but there is no validation data; "
-                "set validation_split or pass validation_data."
-            )
+        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", self.schedule)):
+            watching = watcher.then if isinstance(watcher, Warmup) else watcher
+            if isinstance(watching, EarlyStopping | ReduceOnPlateau):
+                require(owner, watching.monitor, _columns(data, validation))
         return data, validation
-
-    def _rate(self, epoch: int) -> float:
-        """The learning rate of an epoch."""
-        factor = self.schedule(epoch, self.epochs)
-        if not isinstance(factor, int | float | np.integer | np.floating):
-            raise TypeError(f"schedule: gave {factor!r} for epoch {epoch}, expected a finite factor of 0 or more.")
-        if not math.isfinite(factor) or factor < 0:
-            raise ValueError(f"schedule: gave {factor} for epoch {epoch}, expected a finite factor of 0 or more.")
-        return self.optimizer.lr * float(factor)
 
     def _split(self, data: _Set) -> tuple[_Set, _Set]:
         n = len(data.rows)
@@ -290,48 +354,127 @@ class Trainer:
 
 
 class _Run:
-    """One call of fit: the state that lives as long as it."""
+    """One call of fit, or the calls of partial_fit that carry on one another: the state that lives as long as it."""
 
     def __init__(
-        self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None, rates: Iterator[float]
+        self,
+        trainer: Trainer,
+        model: MLP,
+        training: _Set,
+        validation: _Set | None,
+        chunks: Chunks[_Set] | None = None,
+        online: bool = False,
     ) -> None:
-        self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
-        self.history, self.rates = History(), rates
-        self.batch_size = min(len(training.rows), trainer.batch_size or len(training.rows))
-        self.engine, self.grad = trainer._engine(model, training, self.batch_size)
-        self.state = trainer.optimizer.init(model.params)
+        trainer._suits(model, training)
+        self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
+        self.engine: Engine | None = None
+        self.history = History()
+        self.live = calls.Run(model, trainer, self.history, _columns(training, validation))
+        self.grad = np.zeros(0, model.params.dtype)
+        self.state = trainer._running_state(model) if online else trainer.optimizer.init(model.params)
+        self._open(training)
+        known = 0 if chunks or online else trainer.epochs * self.steps
+        self.rates = Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
+        self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
         self.kept = model.params.copy()  # what to go back to: see _reason
         self.start = model.params.copy()  # of the running epoch
         self.constant_loss = training.objective.constant_loss()
         self.best_score, self.waited = math.inf, 0
+        self.step, self.passes, self.total = 0, 0, 0.0  # steps taken, passes over rows done, losses of this epoch
+        self.sound, self.deadline = True, math.inf
+        self.bar, self.calls = Progress(trainer.epochs, 0, False), calls.Calls((), self.live)
+
+    def _open(self, training: _Set) -> None:
+        """Get ready to train on these rows."""
+        self.close()
+        trainer, model = self.trainer, self.model
+        n = len(training.rows)
+        self.training, self.batch_size = training, min(n, trainer.batch_size or n)
+        self.steps = -(-n // self.batch_size)
+        self.engine = trainer._engine(model, training, self.batch_size, int(self.state.clock[0]))
+        buffered = model.params.size if trainer._buffered(self.batch_size) else 0
+        if len(self.grad) != buffered:
+            self.grad = np.zeros(buffered, model.params.dtype)
+
+    def close(self) -> None:
+        """End the threads."""
+        if self.engine is not None:
+            self.engine.close()
+
+    def _compile(self) -> None:
+        """Compile the kernels, or load them."""
+        model, engine = self.model, self.engine
+        assert engine is not None
+        model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
+        began = time.perf_counter()
+        engine.run(0, 0, self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state))
+        kernels.all_finite(model.params)
+        permutation(0, 0, engine.order[:0])
+        if self.validation is not None:
+            one = np.zeros(1, np.int64)
+            rows, objective = self.validation.rows.take(one), self.validation.objective.take(one)
+            _figures(model._network, _Set(rows, objective), 1)
+        self.history.compile_seconds = time.perf_counter() - began
 
     def train(self) -> History:
         """Run the epochs; see Trainer.fit."""
-        trainer, model, history = self.trainer, self.model, self.history
-        model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
-        began = time.perf_counter()
-        self.engine.run(0, 0, self._rule(0.0))  # these three compile the kernels, or load them
-        kernels.all_finite(model.params)
-        permutation(0, 0, self.engine.order[:0])
-        history.compile_seconds = time.perf_counter() - began
+        trainer, history = self.trainer, self.history
+        trainer.history = history
+        self._compile()
+        self.deadline = time.perf_counter() + (trainer.max_seconds or math.inf)
+        size = 0 if self.chunks else len(self.training.rows)
+        history.stopped = "running"
         try:
             with (
                 Interrupts() as self.interrupts,
-                Progress(trainer.epochs, len(self.training.rows), trainer.progress) as self.bar,
+                Progress(trainer.epochs, size, trainer.progress) as self.bar,
+                calls.Calls(trainer.callbacks, self.live) as self.calls,
             ):
-                for epoch, lr in enumerate(self.rates):
-                    if reason := self._epoch(epoch, lr):
-                        history.stopped = reason
+                for epoch in range(trainer.epochs):
+                    if reason := self.live.reason or self._epoch(epoch):
                         break
+                history.stopped = reason or "finished"
+                self._settle()
+        except BaseException:
+            history.stopped = history.stopped if history.stopped == "interrupted" else "error"
+            raise
         finally:
-            self.engine.close()
+            self.close()
         if history.stopped == "diverged":
             self._explain_divergence()
-        elif trainer.early_stopping and trainer.early_stopping.restore_best:
-            model.params[:] = self.kept
-        else:
-            model.params[:] = self.learned
         return history
+
+    def go_on(self, data: _Set) -> float:
+        """One pass over more rows; the mean loss. See Trainer.partial_fit."""
+        if data is not self.training:
+            self._open(data)
+        if self.passes == 0:
+            self._compile()
+        self.start[:] = self.model.params
+        self.total, self.live.samples = 0.0, 0
+        try:
+            with Interrupts() as self.interrupts:
+                whole = self._pass(self.passes, data)
+        finally:
+            self.close()
+        if not whole:
+            self.model.params[:] = self.start
+            warnings.warn(
+                f"partial_fit diverged with lr={self.live.lr:.4g}; the weights are those from before the call.",
+                DivergenceWarning,
+                stacklevel=3,
+            )
+            return math.nan
+        return self.total / len(data.rows)
+
+    def _settle(self) -> None:
+        """Leave the model with the parameters that count."""
+        early = self.trainer.early_stopping
+        if self.history.stopped == "diverged" or (early and early.restore_best):
+            self.model.params[:] = self.kept
+        else:
+            self.model.params[:] = self.learned
+        self.live.learned = self.model.params
 
     @property
     def learned(self) -> NDArray[Any]:
@@ -339,51 +482,85 @@ class _Run:
         averaged = self.trainer.optimizer.constants().code == updates.AVERAGED
         return self.state.first if averaged and self.state.clock[0] else self.model.params
 
-    def _rule(self, lr: float) -> updates.Rule:
-        return self.trainer.optimizer.rule(np.array([lr]), self.grad, self.state)
-
-    def _epoch(self, epoch: int, lr: float) -> str:
-        """Train one epoch and write it down; the reason to stop, or nothing."""
-        trainer, engine, n = self.trainer, self.engine, len(self.training.rows)
-        rule = self._rule(lr)
-        self.start[:] = self.model.params
-        began = time.perf_counter()
+    def _pass(self, epoch: int, data: _Set) -> bool:
+        """Train once on rows; whether all is finite. Stops early if there is a reason to."""
+        if data is not self.training:
+            self._open(data)
+        trainer, engine, live = self.trainer, self.engine, self.live
+        assert engine is not None
         if trainer.shuffle:
-            permutation(trainer.seed, epoch, engine.order)
-        engine.restart(epoch)
-        total = 0.0
+            permutation(trainer.seed, self.passes, engine.order)
+        engine.restart(self.passes)
+        rates, lost, done = self.rates.at(epoch, self.step, self.steps), self.total, live.samples
+        rule = trainer.optimizer.rule(rates.copy(), self.grad, self.state)
+
+        def work(start: int, stop: int) -> float:
+            np.multiply(rates, live.lr_factor, out=rule.rates)
+            return engine.run(start, stop, rule)
 
         def after(stop: int, part: float) -> bool:
-            nonlocal total
-            total = part
-            self.bar.update(epoch, stop)
-            self._breathe(epoch, stop)
-            return math.isfinite(total) and kernels.all_finite(self.model.params)
+            self.total, live.samples = lost + part, done + stop
+            live.lr = float(rule.rates[min(-(-stop // self.batch_size), len(rates)) - 1])
+            return self._after(epoch)
 
-        whole = engine.pieces.run(n, lambda start, stop: engine.run(start, stop, rule), after)
-        row = {"loss": total / n, "lr": lr, "seconds": time.perf_counter() - began}
-        if self.validation is not None:
-            figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
-            if whole:
-                network = self.model._network._replace(params=self.learned)
-                figures = _figures(network, self.validation, trainer.threads, lambda: self._breathe(epoch, n))
-            row |= {f"val_{name}": value for name, value in figures.items()}
-        self.history.append(row)
-        self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
-        if not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0]):
-            return "diverged"
-        return self._reason(row)
+        engine.pieces.run(len(data.rows), work, after)
+        self.passes, self.step = self.passes + 1, self.step + self.steps
+        return self.sound
 
-    def _breathe(self, epoch: int, samples: int) -> None:
+    def _after(self, epoch: int) -> bool:
+        """Behind a piece: whether to go on."""
+        self.bar.update(epoch, self.live.samples)
+        self.sound = math.isfinite(self.total) and kernels.all_finite(self.model.params)
+        if self.sound:
+            self.calls.piece()
+        return self.sound and not self._ended(epoch)
+
+    def _ended(self, epoch: int) -> bool:
+        """Let Ctrl-C through; whether there is a reason to stop."""
+        self._breathe(epoch)
+        if time.perf_counter() > self.deadline:
+            self.live.stop("time")
+        return bool(self.live.reason)
+
+    def _breathe(self, epoch: int) -> None:
         """Let Ctrl-C through."""
+        rows = "" if self.chunks else f"of {len(self.training.rows):,} "
         try:
             self.interrupts.deliver(
-                f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {samples:,} of "
-                f"{len(self.training.rows):,} samples; the model keeps what it has learned so far"
+                f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {self.live.samples:,} {rows}"
+                "samples; the model keeps what it has learned so far"
             )
         except KeyboardInterrupt:
             self.history.stopped = "interrupted"
             raise
+
+    def _epoch(self, epoch: int) -> str:
+        """Train one epoch and write it down; the reason to stop, or nothing."""
+        live = self.live
+        self.start[:] = self.model.params
+        began = time.perf_counter()
+        self.total, live.epoch, live.samples, whole = 0.0, epoch, 0, True
+        for data in self.chunks.epoch(epoch, lambda: self._ended(epoch)) if self.chunks else [self.training]:
+            whole = self._pass(epoch, data)
+            if not whole or live.reason:
+                break
+        if not live.samples:
+            return live.reason
+        row = {"loss": self.total / live.samples, "lr": live.lr, "seconds": time.perf_counter() - began}
+        live.learned = self.learned
+        if self.validation is not None:
+            figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
+            if whole:
+                network = self.model._network._replace(params=self.learned)
+                figures = _figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
+            row |= {f"val_{name}": value for name, value in figures.items()}
+        self.history.append(row)
+        self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
+        diverged = not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0])
+        reason = "diverged" if diverged else self._reason(row)
+        self.rates.see(row)
+        self.calls.epoch()
+        return reason or live.reason
 
     def _reason(self, row: dict[str, float]) -> str:
         """Early stopping and tolerance; on the way, keeps the weights to go back to.
@@ -398,6 +575,9 @@ class _Run:
             self.kept[:] = self.learned if early else self.start
         else:
             self.waited += 1
+        if early and early.reached(row[early.monitor]):
+            self.kept[:] = self.learned
+            return "target"
         if early and self.waited >= early.patience:
             return "early stopping"
         if self.trainer.tol and float(np.abs(self.model.params - self.start).max()) <= self.trainer.tol:
@@ -405,9 +585,8 @@ class _Run:
         return ""
 
     def _explain_divergence(self) -> None:
-        """Back to the best weights, and say what would have worked."""
+        """Say what would have worked."""
         model, history, optimizer = self.model, self.history, self.trainer.optimizer
-        model.params[:] = self.kept
         stable = None
         if isinstance(optimizer, SGD):  # others scale their steps by the gradients: curvature sets no bound
             stable = largest_stable_lr(
@@ -421,6 +600,12 @@ class _Run:
             DivergenceWarning,
             stacklevel=4,
         )
+
+
+def _columns(training: _Set, validation: _Set | None) -> list[str]:
+    """The history's columns."""
+    validated = ["val_loss", f"val_{training.objective.metric}"] if validation else []
+    return ["loss", "lr", "seconds", *validated]
 
 
 def _figures(
