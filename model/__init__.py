@@ -11,10 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hotloop.encoder import TableEncoder
     from hotloop.history import History
     from hotloop.mlp import MLP
     from hotloop.optimizers import SGD
     from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
+    from hotloop.standardizer import Standardizer
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
 
@@ -29,7 +31,9 @@ __all__ = [
     "EarlyStopping",
     "ExponentialDecay",
     "History",
+    "Standardizer",
     "StepDecay",
+    "TableEncoder",
     "Trainer",
 ]
 
@@ -43,7 +47,9 @@ _HOME = {
     "EarlyStopping": "stopping",
     "ExponentialDecay": "schedules",
     "History": "history",
+    "Standardizer": "standardizer",
     "StepDecay": "schedules",
+    "TableEncoder": "encoder",
     "Trainer": "trainer",
 }
 

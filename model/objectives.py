@@ -1,13 +1,14 @@
 """What training minimises: a loss bound to a model's output, and how y is read for it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check
+from hotloop import classes as class_values
 from hotloop.kernels import activations, losses
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Objective:
     decision: str  # how a prediction is made of the outputs: see MLP.decision
     targets: NDArray[Any]  # (n, k), or (0, k) where the loss takes classes
     labels: NDArray[np.int32]  # (n,), or (0,)
+    classes: NDArray[Any] | None = None  # the values that stand for the class numbers, if any
 
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
@@ -84,7 +86,7 @@ class Objective:
         """The same objective for some of the samples."""
         targets = self.targets[rows] if len(self.targets) else self.targets
         labels = self.labels[rows] if len(self.labels) else self.labels
-        return Objective(self.loss, self.code, self.activation, self.decision, targets, labels)
+        return replace(self, targets=targets, labels=labels)
 
 
 def resolve(loss: str | None, output: str) -> str:
@@ -100,13 +102,19 @@ def resolve(loss: str | None, output: str) -> str:
     return loss
 
 
-def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") -> Objective:
-    """Check y for this loss and model, and bring it into the form of the kernels."""
+def bind(
+    loss: str | None, model: "MLP", y: ArrayLike, n: int | None, name: str = "y", classes: NDArray[Any] | None = None
+) -> Objective:
+    """Check y for this loss and model, and bring it into the form of the kernels.
+
+    n rows are expected, None: any number. classes are the values that stand for class numbers in y; None: the model's.
+    """
     loss = resolve(loss, model.output)
     k = model.sizes[-1]
-    given = check.numeric(name, y)
-    if given.ndim == 0 or given.shape[0] != n:
-        raise ValueError(f"{name}: got shape {given.shape}, expected {n} rows, as many as X.")
+    classes = model.classes if classes is None else classes
+    given = _numbers(name, y) if classes is None else _numbered(name, y, classes, loss, model)
+    if given.ndim == 0 or (n is not None and given.shape[0] != n):
+        raise ValueError(f"{name}: got shape {given.shape}, expected {_rows(n)}.")
     if loss == "cross_entropy" and k == 1:
         raise ValueError("loss: cross_entropy needs two or more outputs; for one output use output 'sigmoid'.")
     by_class = loss in losses.CLASS_CODES and k > 1 and (given.ndim == 1 or given.shape[1:] == (1,))
@@ -121,7 +129,51 @@ def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") 
         labels, targets = _labels(name, given, k), np.empty((0, k), model.dtype)
     else:
         labels, targets = np.empty(0, np.int32), _targets(name, given, loss, model)
-    return Objective(loss, code, activation, _decision(loss, model.output, by_class), targets, labels)
+    return Objective(loss, code, activation, _decision(loss, model.output, by_class), targets, labels, classes)
+
+
+def learn_classes(loss: str | None, model: "MLP", y: ArrayLike) -> NDArray[Any] | None:
+    """The values that stand for class numbers in y: the model's own, else those of y if it holds text."""
+    if model.classes is not None or not class_values.text(y):
+        return model.classes
+    if _class_decision(resolve(loss, model.output), model) is None:
+        return None  # values are learned, not classes: bind will say that it wants numbers
+    return class_values.learn("y", y, max(2, model.sizes[-1]))
+
+
+def _class_decision(loss: str, model: "MLP") -> str | None:
+    """How this loss and model choose one of several classes; None: they do not."""
+    decision = _decision(loss, model.output, loss in losses.CLASS_CODES and model.sizes[-1] > 1)
+    one = model.sizes[-1] == 1 and decision in ("threshold", "sign")
+    return decision if one or decision == "argmax" else None
+
+
+def _numbers(name: str, y: ArrayLike) -> NDArray[Any]:
+    try:
+        return check.numeric(name, y)
+    except TypeError as error:
+        hint = " Text stands for classes once model.classes is set, or fit has set it." if class_values.text(y) else ""
+        raise TypeError(f"{error}{hint}") from None
+
+
+def _numbered(name: str, y: ArrayLike, classes: NDArray[Any], loss: str, model: "MLP") -> NDArray[Any]:
+    """y as the loss takes it, from values of classes; shares of the classes (n, k) are left as they are."""
+    k, decision = model.sizes[-1], _class_decision(loss, model)
+    if decision is None:
+        raise ValueError(
+            f"classes: loss {loss!r} with {k} outputs of {model.output!r} tells no classes apart; "
+            "expected model.classes = None."
+        )
+    if np.ndim(y) == 2 and k > 1 and np.shape(y)[1] == k and not class_values.text(y):
+        return check.numeric(name, y)
+    codes = class_values.encode(name, y, classes)
+    if decision == "sign":
+        return 2 * codes - 1
+    return codes if decision == "threshold" or loss in losses.CLASS_CODES else np.eye(k)[codes]
+
+
+def _rows(n: int | None) -> str:
+    return "rows" if n is None else f"{n} rows, as many as X"
 
 
 def _decision(loss: str, output: str, by_class: bool) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hotloop import check, inputs
+from hotloop import check
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
@@ -21,7 +21,7 @@ from hotloop.kernels import epochs as kernels
 from hotloop.kernels.random import permutation
 from hotloop.machine import available_threads
 from hotloop.mlp import MLP
-from hotloop.objectives import OUTPUTS, Objective, bind
+from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
 from hotloop.optimizers import SGD
 from hotloop.progress import Progress
 from hotloop.schedules import Constant, Schedule
@@ -104,10 +104,11 @@ class Trainer:
         """Train the model in place on X (n, n_features) and y; return what happened epoch by epoch.
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
-        perceptron, else values. Raises ValueError or TypeError before anything is changed. Ctrl-C raises
-        KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history as far as it came. A
-        training that diverges stops with a DivergenceWarning and leaves the weights from before
-        the epoch with the lowest loss (with early stopping: those of the best epoch).
+        perceptron, else values; or values of model.classes, which text sets (sorted) where there are none yet. Raises
+        ValueError or TypeError before anything is changed. Ctrl-C raises KeyboardInterrupt and leaves the model as of
+        the last finished piece, and trainer.history as far as it came. A training that diverges stops with a
+        DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
+        of the best epoch).
         """
         training, validation = self._data(model, X, y, validation_data)
         rates = (self._rate(epoch) for epoch in range(self.epochs))
@@ -129,22 +130,23 @@ class Trainer:
         twin.params[:] = grad
         return loss, twin.weights, twin.biases
 
-    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "") -> _Set:
+    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "", classes: NDArray[Any] | None = None) -> _Set:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
-        rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
-        return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
+        rows = model._read(f"{name}X", X)
+        return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y", classes))
 
     def _data(self, model: MLP, X: ArrayLike, y: ArrayLike, given: Any) -> tuple[_Set, _Set | None]:
         """Training and validation data, checked."""
-        data = self._set(model, X, y)
+        classes = learn_classes(self.loss, model, y) if isinstance(model, MLP) else None
+        data = self._set(model, X, y, classes=classes)
         validation = None
         if given is not None:
             if self.validation_split:
                 raise ValueError("validation_data: got data beside validation_split, expected one of the two.")
             if not isinstance(given, tuple | list) or len(given) != 2:
                 raise ValueError("validation_data: expected a pair (X, y).")
-            validation = self._set(model, given[0], given[1], "validation ")
+            validation = self._set(model, given[0], given[1], "validation ", classes)
         elif self.validation_split:
             data, validation = self._split(data)
         monitor = self.early_stopping.monitor if self.early_stopping else "loss"
@@ -208,6 +210,7 @@ class _Run:
         """Run the epochs; see Trainer.fit."""
         trainer, model, history = self.trainer, self.model, self.history
         model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
+        model.classes = self.training.objective.classes
         began = time.perf_counter()
         self.engine.run(0, 0, self._rule(0.0))  # these three compile the kernels, or load them
         kernels.all_finite(model.params)
