@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check
 from hotloop import classes as class_values
+from hotloop.custom import Activation, Loss, activation_code
 from hotloop.kernels import activations, losses
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "perceptron": ("identity", "step"),
 }
 LOGITS = ("hinge", "squared_hinge", "logistic", "cross_entropy", "perceptron")
+CUSTOM = "custom"  # the name of a loss of the user's own
 DEFAULT = {"softmax": "cross_entropy", "sigmoid": "logistic", "step": "perceptron"}
 
 
@@ -40,6 +42,7 @@ class Objective:
     decision: str  # how a prediction is made of the outputs: see MLP.decision
     targets: NDArray[Any]  # (n, k), or (0, k) where the loss takes classes
     labels: NDArray[np.int32]  # (n,), or (0,)
+    weights: NDArray[Any]  # (n,) what each sample's loss is multiplied by, or (0,) where all count the same
     classes: NDArray[Any] | None = None  # the values that stand for the class numbers, if any
 
     def __len__(self) -> int:
@@ -84,16 +87,33 @@ class Objective:
 
     def take(self, rows: NDArray[np.int64]) -> "Objective":
         """The same objective for some of the samples."""
-        targets = self.targets[rows] if len(self.targets) else self.targets
-        labels = self.labels[rows] if len(self.labels) else self.labels
-        return replace(self, targets=targets, labels=labels)
+        targets, labels, weights = (
+            part[rows] if len(part) else part for part in (self.targets, self.labels, self.weights)
+        )
+        return replace(self, targets=targets, labels=labels, weights=weights)
+
+    def weighted(self, weights: NDArray[Any]) -> "Objective":
+        """The same objective with a weight for each sample."""
+        return replace(self, weights=check.for_kernels(weights, self.targets.dtype))
+
+    def smoothed(self, share: float) -> "Objective":
+        """Labels with this share of them spread evenly over all classes (Szegedy et al. 2016, section 7)."""
+        if self.loss not in ("cross_entropy", "logistic"):
+            raise ValueError(
+                f"label_smoothing: got {share} with loss {self.loss!r}, expected cross_entropy or logistic."
+            )
+        k = self.targets.shape[1]
+        rows = np.eye(k, dtype=self.targets.dtype)[self.labels] if len(self.labels) else self.targets
+        rows = rows * (1 - share) + share / (k if self.loss == "cross_entropy" else 2)
+        code, targets = losses.CODES[self.loss], check.for_kernels(rows, self.targets.dtype)
+        return replace(self, code=code, targets=targets, labels=self.labels[:0])
 
 
-def resolve(loss: str | None, output: str) -> str:
+def resolve(loss: str | None, output: str | Activation) -> str:
     """The loss to train an output with: the named one, or the output's own."""
     if loss is None:
-        return DEFAULT.get(output, "mse")
-    if output not in OUTPUTS[loss]:
+        return "mse" if isinstance(output, Activation) else DEFAULT.get(output, "mse")
+    if output not in OUTPUTS[loss] and not (isinstance(output, Activation) and loss in ("mse", "mae", "huber")):
         fitting = ", ".join(OUTPUTS[loss])
         reason = " (a step has no slope to follow)" if output == "step" else ""
         raise ValueError(
@@ -103,18 +123,25 @@ def resolve(loss: str | None, output: str) -> str:
 
 
 def bind(
-    loss: str | None, model: "MLP", y: ArrayLike, n: int | None, name: str = "y", classes: NDArray[Any] | None = None
+    loss: str | Loss | None,
+    model: "MLP",
+    y: ArrayLike,
+    n: int | None,
+    name: str = "y",
+    classes: NDArray[Any] | None = None,
 ) -> Objective:
     """Check y for this loss and model, and bring it into the form of the kernels.
 
     n rows are expected, None: any number. classes are the values that stand for class numbers in y; None: the model's.
     """
-    loss = resolve(loss, model.output)
     k = model.sizes[-1]
     classes = model.classes if classes is None else classes
     given = _numbers(name, y) if classes is None else _numbered(name, y, classes, loss, model)
     if given.ndim == 0 or (n is not None and given.shape[0] != n):
         raise ValueError(f"{name}: got shape {given.shape}, expected {_rows(n)}.")
+    if isinstance(loss, Loss):
+        return replace(_bind_custom(loss, model, given, name), classes=classes)
+    loss = resolve(loss, model.output)
     if loss == "cross_entropy" and k == 1:
         raise ValueError("loss: cross_entropy needs two or more outputs; for one output use output 'sigmoid'.")
     by_class = loss in losses.CLASS_CODES and k > 1 and (given.ndim == 1 or given.shape[1:] == (1,))
@@ -124,25 +151,29 @@ def bind(
     if loss in LOGITS and not (loss in ("hinge", "squared_hinge") and model.output == "tanh"):
         activation = activations.IDENTITY
     else:
-        activation = activations.CODES[model.output]
+        activation = activation_code(model.output, model.dtype)
     if by_class:
         labels, targets = _labels(name, given, k), np.empty((0, k), model.dtype)
     else:
         labels, targets = np.empty(0, np.int32), _targets(name, given, loss, model)
-    return Objective(loss, code, activation, _decision(loss, model.output, by_class), targets, labels, classes)
+    decision, none = _decision(loss, model.output, by_class), targets.reshape(-1)[:0]
+    return Objective(loss, code, activation, decision, targets, labels, none, classes)
 
 
-def learn_classes(loss: str | None, model: "MLP", y: ArrayLike) -> NDArray[Any] | None:
+def learn_classes(loss: str | Loss | None, model: "MLP", y: ArrayLike) -> NDArray[Any] | None:
     """The values that stand for class numbers in y: the model's own, else those of y if it holds text."""
     if model.classes is not None or not class_values.text(y):
         return model.classes
-    if _class_decision(resolve(loss, model.output), model) is None:
+    if _class_decision(loss, model) is None:
         return None  # values are learned, not classes: bind will say that it wants numbers
     return class_values.learn("y", y, max(2, model.sizes[-1]))
 
 
-def _class_decision(loss: str, model: "MLP") -> str | None:
+def _class_decision(loss: str | Loss | None, model: "MLP") -> str | None:
     """How this loss and model choose one of several classes; None: they do not."""
+    if isinstance(loss, Loss):
+        return "argmax" if loss.classes else None
+    loss = resolve(loss, model.output)
     decision = _decision(loss, model.output, loss in losses.CLASS_CODES and model.sizes[-1] > 1)
     one = model.sizes[-1] == 1 and decision in ("threshold", "sign")
     return decision if one or decision == "argmax" else None
@@ -156,7 +187,7 @@ def _numbers(name: str, y: ArrayLike) -> NDArray[Any]:
         raise TypeError(f"{error}{hint}") from None
 
 
-def _numbered(name: str, y: ArrayLike, classes: NDArray[Any], loss: str, model: "MLP") -> NDArray[Any]:
+def _numbered(name: str, y: ArrayLike, classes: NDArray[Any], loss: str | Loss | None, model: "MLP") -> NDArray[Any]:
     """y as the loss takes it, from values of classes; shares of the classes (n, k) are left as they are."""
     k, decision = model.sizes[-1], _class_decision(loss, model)
     if decision is None:
@@ -169,14 +200,27 @@ def _numbered(name: str, y: ArrayLike, classes: NDArray[Any], loss: str, model: 
     codes = class_values.encode(name, y, classes)
     if decision == "sign":
         return 2 * codes - 1
-    return codes if decision == "threshold" or loss in losses.CLASS_CODES else np.eye(k)[codes]
+    by_number = decision == "threshold" or isinstance(loss, Loss) or resolve(loss, model.output) in losses.CLASS_CODES
+    return codes if by_number else np.eye(k)[codes]
 
 
 def _rows(n: int | None) -> str:
     return "rows" if n is None else f"{n} rows, as many as X"
 
 
-def _decision(loss: str, output: str, by_class: bool) -> str:
+def _bind_custom(loss: Loss, model: "MLP", given: NDArray[Any], name: str) -> Objective:
+    """The same for a loss of the user's own."""
+    activation, k = activation_code(model.output, model.dtype), model.sizes[-1]
+    decision = "argmax" if loss.classes else "value"
+    labels, targets = np.empty(0, np.int32), np.empty((0, k), model.dtype)
+    if loss.classes:
+        labels = _labels(name, given, k)
+    else:
+        targets = _targets(name, given, CUSTOM, model)
+    return Objective(CUSTOM, loss.code(model.dtype), activation, decision, targets, labels, np.empty(0, model.dtype))
+
+
+def _decision(loss: str, output: str | Activation, by_class: bool) -> str:
     if by_class or loss == "cross_entropy" or output == "softmax":
         return "argmax"
     if loss in ("hinge", "squared_hinge"):
