@@ -22,7 +22,8 @@ class Scratch(NamedTuple):
     """Working memory of one fit, shared by its threads."""
 
     work: Any  # values and slopes, see network
-    lists: network.Lists  # per-sample: of every layer's inputs, laid out like work; mini-batch: of the input rows
+    lists: network.Lists  # per-sample: of every layer's inputs, laid out like work, ends (n_layers + 1,) their numbers;
+    #                        mini-batch: of the input rows
     row_loss: Any  # (BLOCK,) float64
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
@@ -39,10 +40,9 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch):
     """
     plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
     (X, entry_values, entry_indices, entry_starts), targets, labels, weights, order, listed = samples
-    work, (list_indices, list_values, _), _, _, loss_sum, _ = scratch
+    work, (list_indices, list_values, counts), _, _, loss_sum, _ = scratch
     truth, rates, dropout = (targets, labels, weights), rule.rates, regular.dropout
     layers, width, padded = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
-    counts = np.zeros(layers, np.int64)
     weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
     z, delta = pointer(work, plan[1, VALUE]), pointer(work, plan[1, SLOPE])
     for j in range(padded):
@@ -134,8 +134,9 @@ def _forward_row(plan, params, work, layer, indices, values, counts):
     z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
     for j in range(padded):
         z[j] = bias[j]
-    counts[layer] = sparse.append(pointer(work, place), 0, plan[layer - 1, WIDTH], index, value, 0)
-    sparse.accumulate(index, value, counts[layer], pointer(params, plan[layer, WEIGHT]), padded, padded, z)
+    count = sparse.append(pointer(work, place), 0, plan[layer - 1, WIDTH], index, value, 0)
+    counts[layer] = count
+    sparse.accumulate(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, z)
 
 
 @inner
@@ -144,7 +145,7 @@ def _update_row(plan, params, work, layer, indices, values, counts):
     place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
     index, value = pointer(indices, place), pointer(values, place)
     delta, weight = pointer(work, plan[layer, SLOPE]), pointer(params, plan[layer, WEIGHT])
-    sparse.distribute(index, value, counts[layer], delta, weight, padded, padded)
+    sparse.distribute(index, value, np.int64(counts[layer]), delta, weight, padded, padded)
 
 
 @inner

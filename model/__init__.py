@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hotloop.standardizer import Standardizer
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
+    from hotloop.warm import warmup
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "StepDecay",
     "TableEncoder",
     "Trainer",
+    "warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
@@ -67,6 +69,7 @@ _HOME = {
     "StepDecay": "schedules",
     "TableEncoder": "encoder",
     "Trainer": "trainer",
+    "warmup": "warm",
 }
 
 

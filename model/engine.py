@@ -119,7 +119,7 @@ class Engine:
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
         lists = size if per_sample else block * int(plan[0, STRIDE]) * listed
-        marks = 0 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
+        marks = layers + 1 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
         dtype = network.params.dtype
         self.scratch = epochs.Scratch(
             layout.aligned(size, dtype),

@@ -4,6 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hotloop import check
+from hotloop import check, inputs
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.custom import Loss
 from hotloop.engine import Engine, Interrupts, infer
@@ -21,9 +22,10 @@ from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
-from hotloop.machine import available_threads
+from hotloop.machine import available_threads, warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
+from hotloop.online import Learner
 from hotloop.optimizers import SGD, Optimizer, PassiveAggressive
 from hotloop.progress import Progress
 from hotloop.regularization import Regularization
@@ -115,6 +117,7 @@ class Trainer:
         chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
+        self._learner: Learner | None = None
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
 
     def fit(
@@ -150,7 +153,34 @@ class Trainer:
         first = next(rates)  # a schedule that is wrong is found before anything is changed
         run = _Run(self, model, training, validation, chain([first], rates))
         self.history = run.history
+        warn_without_fma()
         return run.train()
+
+    def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
+        """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
+
+        In microseconds, for streams. The optimiser's state is carried on from call to call with the same model.
+        batch_size, epochs and validation do not count. Raises ValueError or TypeError before anything is changed.
+        """
+        if self._learner is None or self._learner.model is not model:
+            self._learner = self._make_learner(model, y)
+        return self._learner.learn(x, y, self.optimizer.lr)
+
+    def _make_learner(self, model: MLP, y: Any) -> Learner:
+        def read(truth: ArrayLike) -> Objective:
+            objective = bind(self.loss, model, truth, 1)
+            return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
+
+        if not isinstance(model, MLP):
+            raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
+        one_by_one = copy(self)
+        one_by_one.batch_size, one_by_one.threads = 1, 1
+        data = _Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
+        one_by_one._suits(model, data)
+        engine, grad = one_by_one._engine(model, data, 1)
+        model.loss, model.decision = data.objective.loss, data.objective.decision
+        state = self.optimizer.init(model.params)
+        return Learner(model, engine, self.optimizer.rule(np.array([self.optimizer.lr]), grad, state), read)
 
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
@@ -176,6 +206,17 @@ class Trainer:
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
         rows = model._read(f"{name}X", X)
         return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y", classes))
+
+    def _engine(self, model: MLP, data: _Set, batch_size: int) -> tuple[Engine, NDArray[Any]]:
+        """The working memory for this data, and the gradient buffer, empty where the weights are moved directly."""
+        regularization, layers = self.regularization, len(model.weights)
+        direct = self.optimizer.constants().code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
+        per_sample = direct and self.batch_size == 1 and not regularization.changes_inputs(layers)
+        engine = Engine(
+            model._network, data.rows, data.objective, batch_size, self.threads, per_sample, regularization, self.seed
+        )
+        buffered = not direct or batch_size > kernels.BLOCK
+        return engine, np.zeros(model.params.size if buffered else 0, model.params.dtype)
 
     def _suits(self, model: MLP, data: _Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
@@ -248,24 +289,9 @@ class _Run:
     ) -> None:
         self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
         self.history, self.rates = History(), rates
-        n, optimizer, regularization = len(training.rows), trainer.optimizer, trainer.regularization
-        self.batch_size = min(n, trainer.batch_size or n)
-        code = optimizer.constants().code
-        direct = code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
-        per_sample = direct and trainer.batch_size == 1 and not regularization.changes_inputs(len(model.weights))
-        self.engine = Engine(
-            model._network,
-            training.rows,
-            training.objective,
-            self.batch_size,
-            trainer.threads,
-            per_sample,
-            regularization,
-            trainer.seed,
-        )
-        self.state = optimizer.init(model.params)
-        buffered = not direct or self.batch_size > kernels.BLOCK
-        self.grad = np.zeros(model.params.size if buffered else 0, model.params.dtype)
+        self.batch_size = min(len(training.rows), trainer.batch_size or len(training.rows))
+        self.engine, self.grad = trainer._engine(model, training, self.batch_size)
+        self.state = trainer.optimizer.init(model.params)
         self.kept = model.params.copy()  # what to go back to: see _reason
         self.start = model.params.copy()  # of the running epoch
         self.constant_loss = training.objective.constant_loss()
