@@ -44,6 +44,7 @@ class Objective:
     labels: NDArray[np.int32]  # (n,), or (0,)
     weights: NDArray[Any]  # (n,) what each sample's loss is multiplied by, or (0,) where all count the same
     classes: NDArray[Any] | None = None  # the values that stand for the class numbers, if any
+    metrics: tuple[str, ...] = ()  # asked for, beside the one below
 
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
@@ -52,6 +53,11 @@ class Objective:
     def metric(self) -> str:
         """The name of the figure beside the loss."""
         return "r2" if self.decision in ("value", "exp") else "accuracy"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of all figures beside the loss."""
+        return tuple(dict.fromkeys((self.metric, *self.metrics)))
 
     def prior(self) -> NDArray[Any]:
         """The z of every output at which it predicts the average of y; see MLP.set_prior."""

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from hotloop import check
+from hotloop.metrics import METRICS, smaller_is_better
 
-MONITORS = ("val_loss", "loss", "val_accuracy", "val_r2")
+MONITORS = ("val_loss", "loss", *(f"val_{name}" for name in METRICS))
 
 
 @dataclass(frozen=True)
@@ -27,4 +28,4 @@ class EarlyStopping:
 
     def score(self, figure: float) -> float:
         """The figure as something to be made small."""
-        return figure if self.monitor.endswith("loss") else -figure
+        return figure if smaller_is_better(self.monitor) else -figure

@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check, inputs
+from hotloop import metrics as merit
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.custom import Loss
 from hotloop.engine import Engine, Interrupts, infer
@@ -68,6 +69,7 @@ class Trainer:
     clip_norm         largest norm of a step's whole gradient; a larger one is scaled down (Pascanu et al. 2013)
     clip_value        largest absolute value of an entry of the gradient, after the penalties, before clip_norm
     max_norm          largest norm of the weights into one unit; kept after every step
+    metrics           names of figures beside the loss and accuracy or r2, such as ("f1", "auc"): see hotloop.metrics
     label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
@@ -95,6 +97,7 @@ class Trainer:
         label_smoothing: float = 0.0,
         threads: int | None = None,
         progress: bool | None = None,
+        metrics: Sequence[str] = (),
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -118,6 +121,7 @@ class Trainer:
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
         self._learner: Learner | None = None
+        self.metrics = merit.checked(metrics)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
 
     def fit(
@@ -182,10 +186,24 @@ class Trainer:
         state = self.optimizer.init(model.params)
         return Learner(model, engine, self.optimizer.rule(np.array([self.optimizer.lr]), grad, state), read)
 
-    def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-        """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
+    def evaluate(
+        self, model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
+        """Mean loss over X and y, accuracy (classes, labels) or r2 (values), and the metrics of the trainer.
+
+        With sample_weight (n,) all of them are weighted means.
+        """
         data = self._set(model, X, y)
+        if sample_weight is not None:
+            data = _Set(data.rows, weigh(data.objective, sample_weight, None))
         return _figures(model._network, data, self.threads)
+
+    def evaluate_each(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, NDArray[Any]]:
+        """What evaluate gives, without the loss, for every output (n_outputs,): value, label, or class against rest."""
+        data = self._set(model, X, y)
+        objective = data.objective
+        outputs = infer(model._network, data.rows, objective.activation, self.threads)
+        return merit.each(objective.figures, objective, outputs)
 
     def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
         """Mean loss over X and y with l1 and l2, and its gradient.
@@ -205,7 +223,9 @@ class Trainer:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
         rows = model._read(f"{name}X", X)
-        return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y", classes))
+        objective = bind(self.loss, model, y, len(rows), f"{name}y", classes)
+        merit.suit(self.metrics, objective)
+        return _Set(rows, replace(objective, metrics=self.metrics))
 
     def _engine(self, model: MLP, data: _Set, batch_size: int) -> tuple[Engine, NDArray[Any]]:
         """The working memory for this data, and the gradient buffer, empty where the weights are moved directly."""
@@ -247,10 +267,10 @@ class Trainer:
         elif self.validation_split:
             data, validation = self._split(data)
         monitor = self.early_stopping.monitor if self.early_stopping else "loss"
-        if monitor not in ("loss", "val_loss", f"val_{data.objective.metric}"):
+        if monitor not in ("loss", "val_loss", *(f"val_{name}" for name in data.objective.figures)):
             raise ValueError(
                 f"early_stopping: monitors {monitor!r}, but with loss {data.objective.loss!r} there is only "
-                f"val_{data.objective.metric}, besides val_loss and loss."
+                f"val_{', val_'.join(data.objective.figures)}, besides val_loss and loss."
             )
         if monitor != "loss" and validation is None:
             raise ValueError(
@@ -276,9 +296,8 @@ class Trainer:
         order = np.empty(n, np.int64)
         permutation(self.seed, 2**32 - 1, order)  # a stream of its own, after the last possible epoch
         rows, rest = order[:held], np.sort(order[held:])
-        return _Set(data.rows.take(rest), data.objective.take(rest)), _Set(
-            data.rows.take(rows), data.objective.take(rows)
-        )
+        validation = replace(data.objective.take(rows), weights=data.objective.weights[:0])  # all count the same
+        return _Set(data.rows.take(rest), data.objective.take(rest)), _Set(data.rows.take(rows), validation)
 
 
 class _Run:
@@ -356,7 +375,7 @@ class _Run:
         whole = engine.pieces.run(n, lambda start, stop: engine.run(start, stop, rule), after)
         row = {"loss": total / n, "lr": lr, "seconds": time.perf_counter() - began}
         if self.validation is not None:
-            figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
+            figures = dict.fromkeys(("loss", *self.validation.objective.figures), math.nan)
             if whole:
                 network = self.model._network._replace(params=self.learned)
                 figures = _figures(network, self.validation, trainer.threads, lambda: self._breathe(epoch, n))
@@ -419,28 +438,10 @@ class _Run:
 def _figures(
     network: Network, data: _Set, threads: int, breathe: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Mean loss, and accuracy or r2, of a network on checked data."""
+    """Mean loss, and the figures of merit, of a network on checked data."""
     objective = data.objective
     outputs = infer(network, data.rows, objective.activation, threads, breathe)
-    delta = np.empty(outputs.shape[1], outputs.dtype)
-    total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
-    figures = {"loss": total / len(outputs)}
-    targets, labels = objective.targets, objective.labels
-    if objective.metric == "r2":
-        predictions = np.exp(outputs) if objective.decision == "exp" else outputs
-        figures["r2"] = _r2(predictions.astype(np.float64), targets.astype(np.float64))
-    elif objective.decision == "argmax":
-        truth = labels if len(labels) else targets.argmax(axis=1)
-        figures["accuracy"] = float((outputs.argmax(axis=1) == truth).mean())
-    else:
-        signed = targets > (0.0 if objective.decision == "sign" else 0.5)
-        middle = 0.5 if objective.activation == activations.SIGMOID else 0.0
-        figures["accuracy"] = float(((outputs > middle) == signed).mean())
-    return figures
-
-
-def _r2(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Coefficient of determination, averaged over outputs; 0 for an output whose targets are all equal."""
-    residual = ((targets - predictions) ** 2).sum(axis=0)
-    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    return float(np.where(spread > 0, 1.0 - residual / np.where(spread > 0, spread, 1.0), 0.0).mean())
+    delta, weights = np.empty(outputs.shape[1], outputs.dtype), objective.weights
+    total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, weights, delta)
+    loss = total / (float(weights.sum(dtype=np.float64)) if len(weights) else len(outputs))
+    return {"loss": loss, **merit.figures(objective.figures, objective, outputs)}
