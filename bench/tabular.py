@@ -6,16 +6,19 @@ sets and is written into the results. Fit time is that of fit alone, the median 
 compiled before. The contestants take turns, fold by fold. scikit-learn's products run on one thread.
 """
 
+import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from facts import facts
 from rich.console import Console
+from rich.table import Table
 from sklearn import datasets
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -34,8 +37,8 @@ SETS: dict[str, Callable[..., Any]] = {
     "diabetes": datasets.load_diabetes,
 }
 FOLDS, SEED = 10, 0
-HIDDEN, LR, BATCH_SIZE, EPOCHS, L2 = 100, 0.001, 32, 200, 0.0001
-RECIPE = f"MLP([n, {HIDDEN}, k]), relu, Adam(lr={LR}), batch {BATCH_SIZE}, {EPOCHS} epochs"
+HIDDEN, LR, BATCH_SIZE, EPOCHS, DROPOUT = 100, 0.002, 32, 100, 0.5
+RECIPE = f"MLP([n, {HIDDEN}, k]), relu, Adam(lr={LR}), batch {BATCH_SIZE}, {EPOCHS} epochs, dropout {DROPOUT}"
 CONTESTANTS = ("Hotloop", "scikit-learn", "scikit-learn, raw")
 
 console = Console()
@@ -48,7 +51,9 @@ class Hotloop:
         self.X, self.y = X, y
         self.model = MLP([X.shape[1], HIDDEN, classes or 1], output="softmax" if classes else "identity", seed=SEED)
         self.model.prepare = Standardizer().fit(X)
-        self.trainer = Trainer(optimizer=Adam(lr=LR), batch_size=BATCH_SIZE, epochs=epochs, seed=SEED, progress=False)
+        self.trainer = Trainer(
+            optimizer=Adam(lr=LR), batch_size=BATCH_SIZE, epochs=epochs, dropout=DROPOUT, seed=SEED, progress=False
+        )
 
     def fit(self) -> None:
         self.trainer.fit(self.model, self.X, self.y)

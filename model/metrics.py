@@ -126,9 +126,11 @@ def each(names: Sequence[str], objective: Objective, outputs: Array) -> dict[str
 def _seen(objective: Objective, outputs: Array) -> tuple[Array, Array, Array]:
     """Truth, predictions and scores: class numbers (n,), 0 and 1, or values (n, k); one output gives (n,)."""
     targets = objective.targets
+    truth: Array
+    predicted: Array
     if objective.decision in ("value", "exp"):
-        predicted = np.exp(outputs) if objective.decision == "exp" else outputs
-        truth, predicted = targets.astype(np.float64), predicted.astype(np.float64)
+        given = np.exp(outputs) if objective.decision == "exp" else outputs
+        truth, predicted = targets.astype(np.float64), given.astype(np.float64)
     elif objective.decision == "argmax":
         labels = objective.labels if len(objective.labels) else targets.argmax(axis=1)
         return labels, outputs.argmax(axis=1), outputs

@@ -41,14 +41,13 @@ def checked(value: Any, width: int) -> Preparation | None:
     """A preparation that is fitted and gives rows of this width, or None."""
     if value is None:
         return None
-    if not isinstance(value, tuple(KINDS.values())):
+    if not isinstance(value, Standardizer | TableEncoder):
         raise TypeError(f"prepare: got {type(value).__name__}, expected a Standardizer, a TableEncoder or None.")
     if value.width == 0:
         raise ValueError(f"prepare: got {value!r}; expected a fitted one: call its fit first.")
     if value.width != width:
         raise ValueError(f"prepare: gives rows of {value.width} columns, the model takes {width} (its sizes[0]).")
-    found: Preparation = value
-    return found
+    return value
 
 
 def pack(prepare: Preparation | None) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
