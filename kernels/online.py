@@ -103,7 +103,7 @@ def learn_direct(x, book):
     if not all_finite(x):
         return np.nan
     net, samples, loss, rule, regular, scratch = _open(book, x)
-    return float(epochs.per_sample(net, samples, 0, 1, loss, rule, regular, scratch))
+    return float(epochs.per_sample(net, samples, 0, 1, loss, rule, regular, scratch, 0, 1))
 
 
 @jit
