@@ -155,7 +155,7 @@ def main(
         raise typer.BadParameter(f"no data set {unknown[0]!r}; there are {', '.join(SETS)}")
     path = out / "tabular.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    console.print(f"Hotloop: {RECIPE}\n")
+    console.print(f"Hotloop: {RECIPE}\n", markup=False)
     for name in data or SETS:
         with console.status(f"{name} ..."):
             found[name] = run(name)

@@ -84,7 +84,9 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
             if rule.code == updates.PASSIVE_AGGRESSIVE:
                 _restrain(rule, value if listed else x, count if listed else width, cost, scale, plan, work)
             moves = _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH])
-            moved[0] = 1.0 if moves else 0.0  # not for a sample beyond the margin of a hinge, or one that a perceptron knows
+            moved[0] = (
+                1.0 if moves else 0.0
+            )  # not for a sample beyond the margin of a hinge, or one that a perceptron knows
             if moves or not listed:
                 network.backward(plan, params, work, 0, 1)
                 _update_above(plan, params, work, list_indices, list_values, counts)
