@@ -212,7 +212,7 @@ def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
                 loop = _Loop(builder, depth, 1, [x, weight, *start])
                 x_at, weight_at, *chains = loop.carried
                 weights = [_load(builder, weight_at, c, lanes) for c in columns]
-                updated = []
+                updated: list[Any] = []
                 for r in range(rows):
                     factor = _splat(builder, builder.load(builder.gep(x_at, [x_rows[r]])), lanes)
                     updated += [_fma(builder, factor, w, chains[len(updated) + v]) for v, w in enumerate(weights)]
