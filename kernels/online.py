@@ -8,7 +8,7 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from hotloop.kernels import epochs, network, regularize, updates
+from hotloop.kernels import epochs, lazy, network, regularize, updates
 from hotloop.kernels.epochs import all_finite
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import pointer
@@ -91,6 +91,7 @@ def _open(book, x):
         _array(book, SQUARES, real),
         _array(book, TOTAL, double),
         _array(book, MEETING, whole),
+        lazy.Lazy(codes[:0], index[:0], codes[:0]),
     )
     scratch.total[0] = 0.0
     codes[3] += 1  # every row is an epoch of its own to dropout and noise

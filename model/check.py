@@ -46,6 +46,7 @@ def number(name: str, value: object, least: float, most: float = math.inf, *, op
     inside = least < real <= most if open_below else least <= real <= most
     if not math.isfinite(real) or not inside:
         low = f"more than {least:g}" if open_below else f"at least {least:g}"
+        low = "a finite number" if math.isinf(least) else low
         raise ValueError(f"{name}: got {value}, expected {low}{'' if math.isinf(most) else f' and at most {most:g}'}.")
     return real
 

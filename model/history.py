@@ -13,8 +13,10 @@ ERRORS = ("val_mae", "val_rmse")  # figures with the units of y
 class History(Mapping[str, list[float]]):
     """Columns with one entry per epoch: loss, lr, seconds, and val_loss and a metric where there is validation data.
 
-    loss is the mean over the epoch's samples, each taken before its own step; seconds is the time of the epoch.
-    `stopped` says why it ended: "finished", "early stopping", "tol", "diverged" or "interrupted".
+    loss is the mean over the epoch's samples, each taken before its own step; lr is the learning rate of the epoch's
+    last step; seconds is the time of the epoch. An epoch that was ended early has its row too, over the samples it had.
+    `stopped` says why it ended: "finished", "early stopping", "target", "tol", "time" (max_seconds), "diverged",
+    "interrupted", "error" (an exception), or what a callback gave as its reason.
     `compile_seconds` is the time taken to compile the kernels, or to load them compiled, before the first epoch.
     """
 

@@ -45,12 +45,6 @@ METRICS = {
 }
 
 
-def smaller_is_better(name: str) -> bool:
-    """Whether a column of a history, such as val_loss or val_rmse, is better the smaller it is."""
-    plain = name.removeprefix("val_")
-    return plain == "loss" or (plain in METRICS and METRICS[plain].smaller)
-
-
 def checked(names: object) -> tuple[str, ...]:
     """Names of metrics, each once, whose library is there."""
     if isinstance(names, str) or not isinstance(names, Sequence):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hotloop import MLP, SGD, EarlyStopping, Trainer, metrics
-from hotloop.stopping import MONITORS
+from hotloop.monitor import KNOWN, falls
 
 sk = pytest.importorskip("sklearn.metrics")
 
@@ -182,7 +182,7 @@ def test_early_stopping_watches_them(monitor: str, rising: bool) -> None:
     assert trainer.evaluate(model, X[60:], CLASSES[60:])[monitor.removeprefix("val_")] == best
     with pytest.raises(ValueError, match=f"early_stopping: monitors '{monitor}'.* there is only val_accuracy, besides"):
         Trainer(validation_split=0.2, early_stopping=EarlyStopping(monitor=monitor)).fit(model, X, CLASSES)
-    assert {f"val_{name}" for name in metrics.METRICS} < set(MONITORS)
+    assert {f"val_{name}" for name in metrics.METRICS} < set(KNOWN)
 
 
 def test_what_cannot_be_told_is_nan_or_0_and_no_warning() -> None:
@@ -236,5 +236,5 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_smaller_is_better() -> None:
-    smaller = {name for name in ("loss", *MONITORS) if metrics.smaller_is_better(name)}
-    assert smaller == {"loss", "val_loss", "val_log_loss", "val_mae", "val_rmse"}
+    smaller = {name for name in KNOWN if name.startswith("val_") and falls(name, None)}
+    assert smaller == {"val_loss", "val_log_loss", "val_mae", "val_rmse"}
