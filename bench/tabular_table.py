@@ -13,8 +13,8 @@ from table import HERE, footnote, write_between
 
 BEGIN, END = "<!-- tabular table -->", "<!-- end of tabular table -->"
 NOTE = (
-    "{folds}-fold cross-validation, the same folds for all: mean score, its standard error, and the median time of a fit, "
-    "compilation not included. Hotloop, one recipe for all sets: {recipe}. scikit-learn: `MLPClassifier` and "
+    "{folds}-fold cross-validation, the same folds for all: mean score ± its standard error, and the median time of a "
+    "fit, compilation not included. Hotloop, one recipe for all sets: {recipe}. scikit-learn: `MLPClassifier` and "
     "`MLPRegressor` with their defaults, on one thread, on standardised columns and on the raw ones. Means and scales "
     "come from the training rows of each fold alone; diabetes: y is standardised too, except for the raw columns."
 )
