@@ -350,11 +350,15 @@ def predict_row(plan, params, x, size, out):
 
 
 @jit
-def total_loss(loss, outputs, targets, labels, delta):
-    """Sum of the losses of all rows, float64; outputs (n, k) logits or predictions, delta (k,) overwritten."""
+def total_loss(loss, outputs, targets, labels, weights, delta):
+    """Sum of the losses of all rows, float64, each times its weight where there are weights (n,).
+
+    outputs (n, k) logits or predictions, delta (k,) overwritten.
+    """
     rows, k = outputs.shape
     total = 0.0
     for r in range(rows):
         label = labels[r] if labels.shape[0] > 0 else 0
-        total += losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        one = losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        total += one * (weights[r] if weights.shape[0] > 0 else 1.0)
     return total

@@ -1,11 +1,9 @@
-"""The trainer: validate once, then run epochs piece by piece until there is a reason to stop."""
+"""The trainer: what to do, checked once; `fitting` does it."""
 
 import math
-import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,44 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import callbacks as calls
 from hotloop import check, inputs
+from hotloop import metrics as merit
 from hotloop.chunks import Chunks, is_source
-from hotloop.curvature import gradient, largest_stable_lr
+from hotloop.curvature import gradient
 from hotloop.custom import Loss
-from hotloop.engine import Engine, Interrupts, infer
+from hotloop.engine import Engine, infer
+from hotloop.fitting import Fitting, Set, columns, figures
 from hotloop.history import History
-from hotloop.inputs import Rows
 from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.lazy import RULES
-from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
 from hotloop.machine import available_threads
 from hotloop.mlp import MLP
 from hotloop.monitor import require
-from hotloop.objectives import OUTPUTS, Objective, bind
+from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
 from hotloop.online import Learner
 from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive, State
 from hotloop.plateau import ReduceOnPlateau
-from hotloop.progress import Progress
 from hotloop.rates import Rates
 from hotloop.regularization import Regularization
 from hotloop.schedules import UNITS, Constant, Schedule, Warmup
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
-
-EXPLODED = 10.0  # an epoch's loss this many times that of the start, and of constant outputs, is divergence
-
-
-class DivergenceWarning(UserWarning):
-    """Training diverged; the message says at which learning rate it would not."""
-
-
-@dataclass(frozen=True)
-class _Set:
-    """Samples with their objective."""
-
-    rows: Rows
-    objective: Objective
 
 
 class Trainer:
@@ -74,6 +57,7 @@ class Trainer:
     clip_norm         largest norm of a step's whole gradient; a larger one is scaled down (Pascanu et al. 2013)
     clip_value        largest absolute value of an entry of the gradient, after the penalties, before clip_norm
     max_norm          largest norm of the weights into one unit; kept after every step
+    metrics           names of figures beside the loss and accuracy or r2, such as ("f1", "auc"): see hotloop.metrics
     label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
     callbacks         Callback objects, and plain functions of the run that are called behind every epoch
@@ -104,6 +88,7 @@ class Trainer:
         progress: bool | None = None,
         max_seconds: float | None = None,
         callbacks: Sequence[calls.Callback | Callable[[calls.Run], object]] = (),
+        metrics: Sequence[str] = (),
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -131,8 +116,9 @@ class Trainer:
         limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
+        self.metrics = merit.checked(metrics)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
-        self._online: _Run | None = None  # what partial_fit goes on with
+        self._online: Fitting | None = None  # what partial_fit goes on with
 
     def fit(
         self,
@@ -146,8 +132,9 @@ class Trainer:
         """Train the model in place on X (n, n_features) and y; return what happened epoch by epoch.
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
-        perceptron, else values. Each sample's loss, and with it its step, is multiplied by its sample_weight (n,) and
-        by its class's class_weight: a dict, or "balanced", n / (classes * samples of the class).
+        perceptron, else values; or values of model.classes, which text sets (sorted) where there are none yet. Each
+        sample's loss, and with it its step, is multiplied by its sample_weight (n,) and by its class's class_weight: a
+        dict, or "balanced", n / (classes * samples of the class).
 
         Without y, X is a source of chunks (X, y) or (X, y, sample_weight), one pass over it being an epoch: a list or
         any object that can be iterated again, a function that returns a new iterator, or for one epoch an iterator. The
@@ -163,10 +150,11 @@ class Trainer:
         if y is None and is_source(X):
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
-                return _Run(self, model, training, validation, chunks=chunks).train()
-        whole = self._weighed(self._set(model, X, y), sample_weight, class_weight)
+                return Fitting(self, model, training, validation, chunks=chunks).train()
+        classes = learn_classes(self.loss, model, y) if isinstance(model, MLP) else None
+        whole = self._weighed(self._set(model, X, y, classes=classes), sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
-        return _Run(self, model, self._smoothed(training), validation).train()
+        return Fitting(self, model, self._smoothed(training), validation).train()
 
     def partial_fit(
         self,
@@ -187,7 +175,7 @@ class Trainer:
             raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
         data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
         if self._online is None or self._online.model is not model:
-            self._online = _Run(self, model, data, None, online=True)
+            self._online = Fitting(self, model, data, None, online=True)
         loss = self._online.go_on(data)
         if not math.isfinite(loss):
             self._online = None
@@ -212,18 +200,33 @@ class Trainer:
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
         one_by_one = copy(self)
         one_by_one.batch_size, one_by_one.threads = 1, 1
-        data = _Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
-        one_by_one._suits(model, data)
-        engine, state = one_by_one._engine(model, data, 1, 0), self._running_state(model)
-        grad = np.zeros(model.params.size if one_by_one._buffered(1) else 0, model.params.dtype)
-        model.loss, model.decision = data.objective.loss, data.objective.decision
+        data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
+        one_by_one.suits(model, data)
+        engine, state = one_by_one.make_engine(model, data, 1, 0), self.running_state(model)
+        grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
+        objective = data.objective
+        model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
         rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
         return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, state), rates, read)
 
-    def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-        """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
+    def evaluate(
+        self, model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
+        """Mean loss over X and y, accuracy (classes, labels) or r2 (values), and the metrics of the trainer.
+
+        With sample_weight (n,) all of them are weighted means.
+        """
         data = self._set(model, X, y)
-        return _figures(model._network, data, self.threads)
+        if sample_weight is not None:
+            data = Set(data.rows, weigh(data.objective, sample_weight, None))
+        return figures(model._network, data, self.threads)
+
+    def evaluate_each(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, NDArray[Any]]:
+        """What evaluate gives, without the loss, for every output (n_outputs,): value, label, or class against rest."""
+        data = self._set(model, X, y)
+        objective = data.objective
+        outputs = infer(model._network, data.rows, objective.activation, self.threads)
+        return merit.each(objective.figures, objective, outputs)
 
     def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
         """Mean loss over X and y with l1 and l2, and its gradient.
@@ -239,11 +242,13 @@ class Trainer:
         twin.params[:] = grad
         return loss, twin.weights, twin.biases
 
-    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "") -> _Set:
+    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "", classes: NDArray[Any] | None = None) -> Set:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
-        rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
-        return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
+        rows = model._read(f"{name}X", X)
+        objective = bind(self.loss, model, y, len(rows), f"{name}y", classes)
+        merit.suit(self.metrics, objective)
+        return Set(rows, replace(objective, metrics=self.metrics))
 
     @property
     def _direct(self) -> bool:
@@ -251,10 +256,10 @@ class Trainer:
         code = self.optimizer.constants().code
         return code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and self.regularization.direct
 
-    def _buffered(self, batch_size: int) -> bool:
+    def buffered(self, batch_size: int) -> bool:
         return not self._direct or batch_size > kernels.BLOCK
 
-    def _engine(self, model: MLP, data: _Set, batch_size: int, steps: int) -> Engine:
+    def make_engine(self, model: MLP, data: Set, batch_size: int, steps: int) -> Engine:
         """The working memory for training on this data, `steps` steps after the first."""
         changes_inputs = self.regularization.changes_inputs(len(model.weights))
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
@@ -271,25 +276,25 @@ class Trainer:
             lazy_from=steps if lazy else None,
         )
 
-    def _running_state(self, model: MLP) -> State:
+    def running_state(self, model: MLP) -> State:
         """What the optimiser remembers of partial_fit or learn_one with this model."""
         for running in (self._learner, self._online):
             if running is not None and running.model is model:
                 return running.state
         return self.optimizer.init(model.params)
 
-    def _weighed(self, data: _Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> _Set:
+    def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
         if sample_weight is None and class_weight is None:
             return data
-        return _Set(data.rows, weigh(data.objective, sample_weight, class_weight))
+        return Set(data.rows, weigh(data.objective, sample_weight, class_weight))
 
-    def _smoothed(self, data: _Set) -> _Set:
+    def _smoothed(self, data: Set) -> Set:
         """The data to train on, labels smoothed."""
-        return _Set(data.rows, data.objective.smoothed(self.label_smoothing)) if self.label_smoothing else data
+        return Set(data.rows, data.objective.smoothed(self.label_smoothing)) if self.label_smoothing else data
 
     def _chunks(
         self, model: MLP, source: Any, sample_weight: ArrayLike | None, class_weight: ClassWeight | None
-    ) -> Chunks[_Set]:
+    ) -> Chunks[Set]:
         """A source of chunks, each to be checked when it comes."""
         if sample_weight is not None:
             raise ValueError("sample_weight: got weights beside chunks, expected them in chunks (X, y, sample_weight).")
@@ -298,7 +303,7 @@ class Trainer:
         if self.validation_split:
             raise ValueError("validation_split: got a share of chunks, expected 0 and validation_data.")
 
-        def read(i: int, chunk: Any) -> _Set:
+        def read(i: int, chunk: Any) -> Set:
             if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
                 raise ValueError(f"chunks[{i}]: expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}.")
             data = self._set(model, chunk[0], chunk[1], f"chunks[{i}] ")
@@ -306,7 +311,7 @@ class Trainer:
 
         return Chunks(source, self.epochs, read)
 
-    def _suits(self, model: MLP, data: _Set) -> None:
+    def suits(self, model: MLP, data: Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
         self.regularization.shares(len(model.weights))
         if isinstance(self.optimizer, PassiveAggressive):
@@ -323,7 +328,7 @@ class Trainer:
                     "plain output."
                 )
 
-    def _data(self, model: MLP, data: _Set, given: Any) -> tuple[_Set, _Set | None]:
+    def _data(self, model: MLP, data: Set, given: Any) -> tuple[Set, Set | None]:
         """Training and validation data."""
         validation = None
         if given is not None:
@@ -331,16 +336,16 @@ class Trainer:
                 raise ValueError("validation_data: got data beside validation_split, expected one of the two.")
             if not isinstance(given, tuple | list) or len(given) != 2:
                 raise ValueError("validation_data: expected a pair (X, y).")
-            validation = self._set(model, given[0], given[1], "validation ")
+            validation = self._set(model, given[0], given[1], "validation ", data.objective.classes)
         elif self.validation_split:
             data, validation = self._split(data)
         for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", self.schedule)):
             watching = watcher.then if isinstance(watcher, Warmup) else watcher
             if isinstance(watching, EarlyStopping | ReduceOnPlateau):
-                require(owner, watching.monitor, _columns(data, validation))
+                require(owner, watching.monitor, columns(data, validation))
         return data, validation
 
-    def _split(self, data: _Set) -> tuple[_Set, _Set]:
+    def _split(self, data: Set) -> tuple[Set, Set]:
         n = len(data.rows)
         held = max(1, round(n * self.validation_split))
         if held >= n:
@@ -348,291 +353,5 @@ class Trainer:
         order = np.empty(n, np.int64)
         permutation(self.seed, 2**32 - 1, order)  # a stream of its own, after the last possible epoch
         rows, rest = order[:held], np.sort(order[held:])
-        return _Set(data.rows.take(rest), data.objective.take(rest)), _Set(
-            data.rows.take(rows), data.objective.take(rows)
-        )
-
-
-class _Run:
-    """One call of fit, or the calls of partial_fit that carry on one another: the state that lives as long as it."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        model: MLP,
-        training: _Set,
-        validation: _Set | None,
-        chunks: Chunks[_Set] | None = None,
-        online: bool = False,
-    ) -> None:
-        trainer._suits(model, training)
-        self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
-        self.engine: Engine | None = None
-        self.history = History()
-        self.live = calls.Run(model, trainer, self.history, _columns(training, validation))
-        self.grad = np.zeros(0, model.params.dtype)
-        self.state = trainer._running_state(model) if online else trainer.optimizer.init(model.params)
-        self._open(training)
-        known = 0 if chunks or online else trainer.epochs * self.steps
-        self.rates = Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
-        self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
-        self.kept = model.params.copy()  # what to go back to: see _reason
-        self.start = model.params.copy()  # of the running epoch
-        self.constant_loss = training.objective.constant_loss()
-        self.best_score, self.waited = math.inf, 0
-        self.step, self.passes, self.total = 0, 0, 0.0  # steps taken, passes over rows done, losses of this epoch
-        self.sound, self.deadline = True, math.inf
-        self.bar, self.calls = Progress(trainer.epochs, 0, False), calls.Calls((), self.live)
-
-    def _open(self, training: _Set) -> None:
-        """Get ready to train on these rows."""
-        self.close()
-        trainer, model = self.trainer, self.model
-        n = len(training.rows)
-        self.training, self.batch_size = training, min(n, trainer.batch_size or n)
-        self.steps = -(-n // self.batch_size)
-        self.engine = trainer._engine(model, training, self.batch_size, int(self.state.clock[0]))
-        buffered = model.params.size if trainer._buffered(self.batch_size) else 0
-        if len(self.grad) != buffered:
-            self.grad = np.zeros(buffered, model.params.dtype)
-
-    def close(self) -> None:
-        """End the threads."""
-        if self.engine is not None:
-            self.engine.close()
-
-    def _compile(self) -> None:
-        """Compile the kernels, or load them."""
-        model, engine = self.model, self.engine
-        assert engine is not None
-        model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
-        began = time.perf_counter()
-        engine.run(0, 0, self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state))
-        kernels.all_finite(model.params)
-        permutation(0, 0, engine.order[:0])
-        if self.validation is not None:
-            one = np.zeros(1, np.int64)
-            rows, objective = self.validation.rows.take(one), self.validation.objective.take(one)
-            _figures(model._network, _Set(rows, objective), 1)
-        self.history.compile_seconds = time.perf_counter() - began
-
-    def train(self) -> History:
-        """Run the epochs; see Trainer.fit."""
-        trainer, history = self.trainer, self.history
-        trainer.history = history
-        self._compile()
-        self.deadline = time.perf_counter() + (trainer.max_seconds or math.inf)
-        size = 0 if self.chunks else len(self.training.rows)
-        history.stopped = "running"
-        try:
-            with (
-                Interrupts() as self.interrupts,
-                Progress(trainer.epochs, size, trainer.progress) as self.bar,
-                calls.Calls(trainer.callbacks, self.live) as self.calls,
-            ):
-                for epoch in range(trainer.epochs):
-                    if reason := self.live.reason or self._epoch(epoch):
-                        break
-                history.stopped = reason or "finished"
-                self._settle()
-        except BaseException:
-            history.stopped = history.stopped if history.stopped == "interrupted" else "error"
-            raise
-        finally:
-            self.close()
-        if history.stopped == "diverged":
-            self._explain_divergence()
-        return history
-
-    def go_on(self, data: _Set) -> float:
-        """One pass over more rows; the mean loss. See Trainer.partial_fit."""
-        if data is not self.training:
-            self._open(data)
-        if self.passes == 0:
-            self._compile()
-        self.start[:] = self.model.params
-        self.total, self.live.samples = 0.0, 0
-        try:
-            with Interrupts() as self.interrupts:
-                whole = self._pass(self.passes, data)
-        finally:
-            self.close()
-        if not whole:
-            self.model.params[:] = self.start
-            warnings.warn(
-                f"partial_fit diverged with lr={self.live.lr:.4g}; the weights are those from before the call.",
-                DivergenceWarning,
-                stacklevel=3,
-            )
-            return math.nan
-        return self.total / len(data.rows)
-
-    def _settle(self) -> None:
-        """Leave the model with the parameters that count."""
-        early = self.trainer.early_stopping
-        if self.history.stopped == "diverged" or (early and early.restore_best):
-            self.model.params[:] = self.kept
-        else:
-            self.model.params[:] = self.learned
-        self.live.learned = self.model.params
-
-    @property
-    def learned(self) -> NDArray[Any]:
-        """The parameters as they count: the model's own, or the mean that averaged SGD keeps of them."""
-        averaged = self.trainer.optimizer.constants().code == updates.AVERAGED
-        return self.state.first if averaged and self.state.clock[0] else self.model.params
-
-    def _pass(self, epoch: int, data: _Set) -> bool:
-        """Train once on rows; whether all is finite. Stops early if there is a reason to."""
-        if data is not self.training:
-            self._open(data)
-        trainer, engine, live = self.trainer, self.engine, self.live
-        assert engine is not None
-        if trainer.shuffle:
-            permutation(trainer.seed, self.passes, engine.order)
-        engine.restart(self.passes)
-        rates, lost, done = self.rates.at(epoch, self.step, self.steps), self.total, live.samples
-        rule = trainer.optimizer.rule(rates.copy(), self.grad, self.state)
-
-        def work(start: int, stop: int) -> float:
-            np.multiply(rates, live.lr_factor, out=rule.rates)
-            return engine.run(start, stop, rule)
-
-        def after(stop: int, part: float) -> bool:
-            self.total, live.samples = lost + part, done + stop
-            live.lr = float(rule.rates[min(-(-stop // self.batch_size), len(rates)) - 1])
-            return self._after(epoch)
-
-        engine.pieces.run(len(data.rows), work, after)
-        self.passes, self.step = self.passes + 1, self.step + self.steps
-        return self.sound
-
-    def _after(self, epoch: int) -> bool:
-        """Behind a piece: whether to go on."""
-        self.bar.update(epoch, self.live.samples)
-        self.sound = math.isfinite(self.total) and kernels.all_finite(self.model.params)
-        if self.sound:
-            self.calls.piece()
-        return self.sound and not self._ended(epoch)
-
-    def _ended(self, epoch: int) -> bool:
-        """Let Ctrl-C through; whether there is a reason to stop."""
-        self._breathe(epoch)
-        if time.perf_counter() > self.deadline:
-            self.live.stop("time")
-        return bool(self.live.reason)
-
-    def _breathe(self, epoch: int) -> None:
-        """Let Ctrl-C through."""
-        rows = "" if self.chunks else f"of {len(self.training.rows):,} "
-        try:
-            self.interrupts.deliver(
-                f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {self.live.samples:,} {rows}"
-                "samples; the model keeps what it has learned so far"
-            )
-        except KeyboardInterrupt:
-            self.history.stopped = "interrupted"
-            raise
-
-    def _epoch(self, epoch: int) -> str:
-        """Train one epoch and write it down; the reason to stop, or nothing."""
-        live = self.live
-        self.start[:] = self.model.params
-        began = time.perf_counter()
-        self.total, live.epoch, live.samples, whole = 0.0, epoch, 0, True
-        for data in self.chunks.epoch(epoch, lambda: self._ended(epoch)) if self.chunks else [self.training]:
-            whole = self._pass(epoch, data)
-            if not whole or live.reason:
-                break
-        if not live.samples:
-            return live.reason
-        row = {"loss": self.total / live.samples, "lr": live.lr, "seconds": time.perf_counter() - began}
-        live.learned = self.learned
-        if self.validation is not None:
-            figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
-            if whole:
-                network = self.model._network._replace(params=self.learned)
-                figures = _figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
-            row |= {f"val_{name}": value for name, value in figures.items()}
-        self.history.append(row)
-        self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
-        diverged = not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0])
-        reason = "diverged" if diverged else self._reason(row)
-        self.rates.see(row)
-        self.calls.epoch()
-        return reason or live.reason
-
-    def _reason(self, row: dict[str, float]) -> str:
-        """Early stopping and tolerance; on the way, keeps the weights to go back to.
-
-        With early stopping these are the best epoch's. Without, they are those from before the epoch of lowest loss:
-        its losses were taken before its steps, the last of which may already have gone astray.
-        """
-        early = self.trainer.early_stopping
-        score = early.score(row[early.monitor]) if early else row["loss"]
-        if score < self.best_score - (early.min_delta if early else 0.0):
-            self.best_score, self.waited = score, 0
-            self.kept[:] = self.learned if early else self.start
-        else:
-            self.waited += 1
-        if early and early.reached(row[early.monitor]):
-            self.kept[:] = self.learned
-            return "target"
-        if early and self.waited >= early.patience:
-            return "early stopping"
-        if self.trainer.tol and float(np.abs(self.model.params - self.start).max()) <= self.trainer.tol:
-            return "tol"
-        return ""
-
-    def _explain_divergence(self) -> None:
-        """Say what would have worked."""
-        model, history, optimizer = self.model, self.history, self.trainer.optimizer
-        stable = None
-        if isinstance(optimizer, SGD):  # others scale their steps by the gradients: curvature sets no bound
-            stable = largest_stable_lr(
-                model._network, self.training.rows, self.training.objective, self.batch_size, optimizer.momentum
-            )
-        advice = f"the largest that would not is about {stable:.2g}" if stable else "try a smaller one"
-        losses = history["loss"]
-        warnings.warn(
-            f"training diverged in epoch {history.epochs}: the loss went from {losses[0]:.4g} to {losses[-1]:.4g} "
-            f"with lr={history['lr'][-1]:.4g}; {advice}. The weights are those from before.",
-            DivergenceWarning,
-            stacklevel=4,
-        )
-
-
-def _columns(training: _Set, validation: _Set | None) -> list[str]:
-    """The history's columns."""
-    validated = ["val_loss", f"val_{training.objective.metric}"] if validation else []
-    return ["loss", "lr", "seconds", *validated]
-
-
-def _figures(
-    network: Network, data: _Set, threads: int, breathe: Callable[[], None] = lambda: None
-) -> dict[str, float]:
-    """Mean loss, and accuracy or r2, of a network on checked data."""
-    objective = data.objective
-    outputs = infer(network, data.rows, objective.activation, threads, breathe)
-    delta = np.empty(outputs.shape[1], outputs.dtype)
-    total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
-    figures = {"loss": total / len(outputs)}
-    targets, labels = objective.targets, objective.labels
-    if objective.metric == "r2":
-        predictions = np.exp(outputs) if objective.decision == "exp" else outputs
-        figures["r2"] = _r2(predictions.astype(np.float64), targets.astype(np.float64))
-    elif objective.decision == "argmax":
-        truth = labels if len(labels) else targets.argmax(axis=1)
-        figures["accuracy"] = float((outputs.argmax(axis=1) == truth).mean())
-    else:
-        signed = targets > (0.0 if objective.decision == "sign" else 0.5)
-        middle = 0.5 if objective.activation == activations.SIGMOID else 0.0
-        figures["accuracy"] = float(((outputs > middle) == signed).mean())
-    return figures
-
-
-def _r2(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Coefficient of determination, averaged over outputs; 0 for an output whose targets are all equal."""
-    residual = ((targets - predictions) ** 2).sum(axis=0)
-    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    return float(np.where(spread > 0, 1.0 - residual / np.where(spread > 0, spread, 1.0), 0.0).mean())
+        validation = replace(data.objective.take(rows), weights=data.objective.weights[:0])  # all count the same
+        return Set(data.rows.take(rest), data.objective.take(rest)), Set(data.rows.take(rows), validation)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hotloop import MLP, Trainer
+from hotloop import MLP, Standardizer, Trainer
 from hotloop.kernels import jit
 
 Step = tuple[str, Callable[[], object]]
@@ -62,7 +62,12 @@ def _steps() -> Iterator[Step]:
         def weights(dtype: str = dtype) -> list[MLP]:
             return [MLP([2, 1], init=f"he_{shape}", dtype=dtype) for shape in ("uniform", "normal")]
 
+        def standardize(dtype: str = dtype) -> list[object]:
+            prepare, both = Standardizer().fit(np.eye(2)), [np.eye(2, dtype=given) for given in ("float32", "float64")]
+            return [(prepare.read("X", rows, dtype), prepare.row(rows[0], dtype)) for rows in both]
+
         yield f"{dtype}: first weights", weights
+        yield f"{dtype}: standardize", standardize
         yield f"{dtype}: per-sample training", lambda train=train: train(1)
         yield f"{dtype}: mini-batch training", lambda train=train: train(2)
         yield f"{dtype}: evaluate", lambda model=model, X=X, y=y: Trainer().evaluate(model, X, y)
