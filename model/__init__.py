@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
+    from hotloop.warm import warmup
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,7 @@ __all__ = [
     "Trainer",
     "Warmup",
     "lr_range",
+    "warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
@@ -103,6 +105,7 @@ _HOME = {
     "Trainer": "trainer",
     "Warmup": "schedules",
     "lr_range": "range_test",
+    "warmup": "warm",
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `hotloop train`, `evaluate`, `predict` and `info`.
+"""The command line: `hotloop train`, `evaluate`, `predict`, `info` and `warmup`.
 
 Everything heavy (NumPy, Numba, the kernels) is imported inside the commands, so that `hotloop --help` answers at once.
 Exit codes: 0 done, 1 failed with one line that says why, 2 wrong usage, 130 interrupted.
@@ -236,6 +236,14 @@ def info() -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         typer.echo(f"{name:<{width}}  {value}")
+
+
+@app.command()
+def warmup() -> None:
+    """Compile every kernel ahead, so that no later process has to wait for that."""
+    from hotloop.warm import warmup
+
+    typer.echo(warmup(typer.echo))
 
 
 def _sizes(text: str) -> list[int]:

@@ -118,18 +118,23 @@ class MLP:
 
     def predict_one(self, x: ArrayLike) -> Any:
         """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
-        if isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray:
-            row = x
-        else:
-            row = check.for_kernels(check.numeric("x", x), self.dtype)
-        if row.shape != self._row_shape:
-            raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
+        row = self._row(x)
         out = np.empty(self.sizes[-1], self.dtype)
         plan = self._network.plan if self.decision in ("value", "exp") else self._score_plan
         best = epochs.predict_row(plan, self.params, row, self._row_work, out)
         if best < 0:
             check.finite("x", row, np.asarray(x))
         return best if self.decision == "argmax" else self._decide(out[None])[0]
+
+    def _row(self, x: ArrayLike) -> NDArray[Any]:
+        """One row x (n_features,) in the form of the kernels; whether it is finite they see themselves."""
+        if isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray:
+            row = x
+        else:
+            row = check.for_kernels(check.numeric("x", x), self.dtype)
+        if row.shape != self._row_shape:
+            raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
+        return row
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Class probabilities (n, n_classes); two columns for one sigmoid output, one per label for several.

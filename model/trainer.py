@@ -3,7 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +23,12 @@ from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
-from hotloop.machine import available_threads
+from hotloop.machine import available_threads, warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.monitor import require
 from hotloop.objectives import OUTPUTS, Objective, bind
-from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive
+from hotloop.online import Learner
+from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive, State
 from hotloop.plateau import ReduceOnPlateau
 from hotloop.progress import Progress
 from hotloop.rates import Rates
@@ -127,14 +129,16 @@ class Trainer:
         limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
+        self._learner: Learner | None = None  # what learn_one goes on with
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: _Run | None = None  # what partial_fit goes on with
+        self._course: _Course | None = None  # what both share
 
     def fit(
         self,
         model: MLP,
-        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
-        y: ArrayLike | None = None,
+        X: Any,
+        y: Any = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -155,7 +159,8 @@ class Trainer:
         DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
         of the best epoch).
         """
-        self._online = None
+        self._forget()
+        warn_without_fma()
         if y is None and is_source(X):
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
@@ -182,12 +187,62 @@ class Trainer:
         if isinstance(self.optimizer, AveragedSGD):
             raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
         data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
+        self._suits(model, data)
+        warn_without_fma()
+        course = self._carried(model)
         if self._online is None or self._online.model is not model:
-            self._online = _Run(self, model, data, None, online=True)
-        loss = self._online.go_on(data)
+            self._online = _Run(self, model, data, None, course=course)
+        loss = self._online.go_on(data, course)
         if not math.isfinite(loss):
-            self._online = None
+            self._forget()
         return loss
+
+    def _carried(self, model: MLP) -> "_Course":
+        """What partial_fit and learn_one carry on for this model."""
+        if self._course is None or self._course.model is not model:
+            self._forget()
+            rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+            self._course = _Course(model, self.optimizer.init(model.params), rates)
+        return self._course
+
+    def _forget(self) -> None:
+        """End what was carried on."""
+        self._online = self._learner = self._course = None
+
+    def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
+        """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
+
+        In microseconds, for streams. The optimiser's state and the schedule's step are carried on from call to call
+        with the same model, of partial_fit too. batch_size, epochs and validation do not count. Raises ValueError or
+        TypeError before anything is changed.
+        """
+        learner, course = self._learner, self._course
+        if learner is None or course is None or learner.model is not model:
+            learner = self._learner = self._make_learner(model, y)
+            course = self._carried(model)
+        try:
+            loss = learner.learn(x, y, next(course.ahead))
+        except Exception:
+            course.look_ahead()  # this step was not taken
+            raise
+        course.step += 1
+        return loss
+
+    def _make_learner(self, model: MLP, y: Any) -> Learner:
+        def read(truth: ArrayLike) -> Objective:
+            objective = bind(self.loss, model, truth, 1)
+            return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
+
+        if not isinstance(model, MLP):
+            raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
+        one_by_one = copy(self)
+        one_by_one.batch_size, one_by_one.threads = 1, 1
+        data = _Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
+        one_by_one._suits(model, data)
+        engine, grad = one_by_one._engine(model, data, 1)
+        model.loss, model.decision = data.objective.loss, data.objective.decision
+        state = self._carried(model).state
+        return Learner(model, engine, self.optimizer.rule(np.array([self.optimizer.lr]), grad, state), read)
 
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
@@ -213,6 +268,17 @@ class Trainer:
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
         rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
         return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
+
+    def _engine(self, model: MLP, data: _Set, batch_size: int) -> tuple[Engine, NDArray[Any]]:
+        """The working memory for this data, and the gradient buffer, empty where the weights are moved directly."""
+        regularization, layers = self.regularization, len(model.weights)
+        direct = self.optimizer.constants().code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
+        per_sample = direct and self.batch_size == 1 and not regularization.changes_inputs(layers)
+        engine = Engine(
+            model._network, data.rows, data.objective, batch_size, self.threads, per_sample, regularization, self.seed
+        )
+        buffered = not direct or batch_size > kernels.BLOCK
+        return engine, np.zeros(model.params.size if buffered else 0, model.params.dtype)
 
     def _weighed(self, data: _Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> _Set:
         if sample_weight is None and class_weight is None:
@@ -289,6 +355,24 @@ class Trainer:
         )
 
 
+@dataclass
+class _Course:
+    """What partial_fit and learn_one carry on: the optimiser's state and the place in the schedule."""
+
+    model: MLP
+    state: State
+    rates: Rates
+    step: int = 0
+    passes: int = 0
+
+    def __post_init__(self) -> None:
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """Learning rates of single steps from here on."""
+        self.ahead = self.rates.stream(self.passes, self.step)
+
+
 class _Run:
     """One call of fit, or the calls of partial_fit that carry on one another: the state that lives as long as it."""
 
@@ -299,19 +383,18 @@ class _Run:
         training: _Set,
         validation: _Set | None,
         chunks: Chunks[_Set] | None = None,
-        online: bool = False,
+        course: _Course | None = None,
     ) -> None:
         trainer._suits(model, training)
         self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
         self.engine: Engine | None = None
         self.history = History()
         self.live = calls.Run(model, trainer, self.history, _columns(training, validation))
-        self.grad = np.zeros(0, model.params.dtype)
         self._open(training)
-        known = 0 if chunks or online else trainer.epochs * self.steps
-        self.rates = Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
+        known = 0 if chunks else trainer.epochs * self.steps
+        self.rates = course.rates if course else Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
         self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
-        self.state = trainer.optimizer.init(model.params)
+        self.state = course.state if course else trainer.optimizer.init(model.params)
         self.kept = model.params.copy()  # what to go back to: see _reason
         self.start = model.params.copy()  # of the running epoch
         self.constant_loss = training.objective.constant_loss()
@@ -323,25 +406,10 @@ class _Run:
     def _open(self, training: _Set) -> None:
         """Get ready to train on these rows."""
         self.close()
-        trainer, model = self.trainer, self.model
-        n, code, regularization = len(training.rows), trainer.optimizer.constants().code, trainer.regularization
-        self.training, self.batch_size = training, min(n, trainer.batch_size or n)
+        self.training, n = training, len(training.rows)
+        self.batch_size = min(n, self.trainer.batch_size or n)
         self.steps = -(-n // self.batch_size)
-        direct = code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
-        per_sample = direct and trainer.batch_size == 1 and not regularization.changes_inputs(len(model.weights))
-        buffered = model.params.size if not direct or self.batch_size > kernels.BLOCK else 0
-        if len(self.grad) != buffered:
-            self.grad = np.zeros(buffered, model.params.dtype)
-        self.engine = Engine(
-            model._network,
-            training.rows,
-            training.objective,
-            self.batch_size,
-            trainer.threads,
-            per_sample,
-            regularization,
-            trainer.seed,
-        )
+        self.engine, self.grad = self.trainer._engine(self.model, training, self.batch_size)
 
     def close(self) -> None:
         """End the threads."""
@@ -391,12 +459,13 @@ class _Run:
             self._explain_divergence()
         return history
 
-    def go_on(self, data: _Set) -> float:
+    def go_on(self, data: _Set, course: _Course) -> float:
         """One pass over more rows; the mean loss. See Trainer.partial_fit."""
         if data is not self.training:
             self._open(data)
-        if self.passes == 0:
+        else:
             self._compile()
+        self.step, self.passes = course.step, course.passes
         self.start[:] = self.model.params
         self.total, self.live.samples = 0.0, 0
         try:
@@ -404,6 +473,8 @@ class _Run:
                 whole = self._pass(self.passes, data)
         finally:
             self.close()
+            course.step, course.passes = self.step, self.passes
+            course.look_ahead()
         if not whole:
             self.model.params[:] = self.start
             warnings.warn(

@@ -1,0 +1,67 @@
+"""Learning from one row at a time, in microseconds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hotloop import check
+from hotloop.engine import Engine
+from hotloop.kernels import online
+from hotloop.kernels.updates import Rule
+from hotloop.mlp import MLP
+from hotloop.objectives import Objective
+
+SCALARS, KNOWN = (int, float, str, np.int64), 4096  # truths of which the checked form is kept, and how many at most
+
+
+class Learner:
+    """A model, a rule and the working memory of a step, kept ready between the calls of Trainer.learn_one.
+
+    read turns a truth y into an Objective of one row, and raises for a wrong one.
+    """
+
+    def __init__(self, model: MLP, engine: Engine, rule: Rule, read: Callable[[ArrayLike], Objective]) -> None:
+        self.model, self._read, self._rates = model, read, rule.rates
+        samples, regular, scratch = engine.samples, engine.regular, engine.scratch
+        self._truth = samples.labels if len(samples.labels) else samples.targets[0]
+        self._known: dict[Any, Any] = {}
+        self._lr = 0.0
+        constants = [rule.beta1, rule.beta2, rule.eps, rule.weight_decay, regular.l1, regular.l2, regular.clip_value]
+        self._arrays: dict[str, NDArray[Any]] = {  # alive as long as their addresses are in the book
+            "plan": engine.network.plan,
+            "starts": samples.inputs.start,
+            "codes": np.array([engine.code, rule.code, regular.seed, 0, samples.listed]),
+            "constants": np.array([*constants, regular.clip_norm, regular.max_norm, regular.noise]),
+            "dropout": regular.dropout,
+            "params": model.params,
+        }
+        for owner in (samples, rule, scratch, scratch.lists):
+            self._arrays |= {name: getattr(owner, name) for name in online.ARRAYS if name in owner._fields}
+        book = [[self._arrays[name].ctypes.data, self._arrays[name].size] for name in online.ARRAYS]
+        self._book = np.array(book).reshape(-1)
+        self._step = online.learn_direct if engine.per_sample else online.learn
+
+    def learn(self, x: ArrayLike, y: Any, lr: float) -> float:
+        """Train on one row x (n_features,) with its truth y; the loss before the step."""
+        row = self.model._row(x)
+        if y.__class__ in SCALARS and y in self._known:
+            self._truth[0] = self._known[y]
+        else:
+            self._truth[:] = self._checked(y)
+        if lr != self._lr:
+            self._rates[0] = self._lr = lr
+        loss = self._step(row, self._book)
+        if loss != loss:
+            check.finite("x", row, np.asarray(x))
+            raise FloatingPointError(f"the loss of this row is not a number with lr={lr:g}: training has diverged.")
+        return float(loss)
+
+    def _checked(self, y: Any) -> Any:
+        """The truth as the kernels take it."""
+        objective = self._read([y])
+        value = objective.labels[0] if len(objective.labels) else objective.targets[0].copy()
+        if y.__class__ in SCALARS and len(self._truth) == 1 and len(self._known) < KNOWN:
+            self._known[y] = value.item()
+        return value
