@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hotloop import callbacks as calls
 from hotloop import check, inputs
-from hotloop.chunks import Chunks, is_source
+from hotloop.chunks import Chunks, Source, is_source
 from hotloop.curvature import gradient, largest_stable_lr
 from hotloop.custom import Loss
 from hotloop.engine import Engine, Interrupts, infer
@@ -137,8 +137,8 @@ class Trainer:
     def fit(
         self,
         model: MLP,
-        X: Any,
-        y: Any = None,
+        X: ArrayLike | Source,
+        y: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -165,7 +165,8 @@ class Trainer:
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
                 return _Run(self, model, training, validation, chunks=chunks).train()
-        whole = self._weighed(self._set(model, X, y), sample_weight, class_weight)
+        data = self._set(model, cast(ArrayLike, X), cast(ArrayLike, y))
+        whole = self._weighed(data, sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
         return _Run(self, model, self._smoothed(training), validation).train()
 
@@ -497,8 +498,8 @@ class _Run:
     @property
     def learned(self) -> NDArray[Any]:
         """The parameters as they count: the model's own, or the mean that averaged SGD keeps of them."""
-        averaged = self.trainer.optimizer.constants().code == updates.AVERAGED
-        return self.state.first if averaged and self.state.clock[0] else self.model.params
+        averaged = isinstance(self.trainer.optimizer, AveragedSGD) and self.state.clock[0]
+        return self.state.first if averaged else self.model.params
 
     def _pass(self, epoch: int, data: _Set) -> bool:
         """Train once on rows; whether all is finite. Stops early if there is a reason to."""
@@ -510,15 +511,15 @@ class _Run:
             permutation(trainer.seed, self.passes, engine.order)
         engine.restart(self.passes)
         rates, lost, done = self.rates.at(epoch, self.step, self.steps), self.total, live.samples
-        rule = trainer.optimizer.rule(rates.copy(), self.grad, self.state)
+        rule = trainer.optimizer.rule(rates, self.grad, self.state)
 
         def work(start: int, stop: int) -> float:
-            np.multiply(rates, live.lr_factor, out=rule.rates)
-            return engine.run(start, stop, rule)
+            factor = live.lr_factor
+            return engine.run(start, stop, rule if factor == 1.0 else rule._replace(rates=rates * factor))
 
         def after(stop: int, part: float) -> bool:
             self.total, live.samples = lost + part, done + stop
-            live.lr = float(rule.rates[min(-(-stop // self.batch_size), len(rates)) - 1])
+            live.lr = float(rates[min(-(-stop // self.batch_size), len(rates)) - 1]) * live.lr_factor
             return self._after(epoch)
 
         engine.pieces.run(len(data.rows), work, after)
@@ -569,7 +570,7 @@ class _Run:
         if self.validation is not None:
             figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
             if whole:
-                network = self.model._network._replace(params=self.learned)
+                network = self.model._network._replace(params=live.learned)
                 figures = _figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
             row |= {f"val_{name}": value for name, value in figures.items()}
         self.history.append(row)
