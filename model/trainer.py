@@ -33,7 +33,7 @@ from hotloop.plateau import ReduceOnPlateau
 from hotloop.progress import Progress
 from hotloop.rates import Rates
 from hotloop.regularization import Regularization
-from hotloop.schedules import UNITS, Constant, Schedule, Warmup
+from hotloop.schedules import UNITS, Constant, Schedule, innermost
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
 
@@ -201,8 +201,13 @@ class Trainer:
     def _carried(self, model: MLP) -> "_Course":
         """What partial_fit and learn_one carry on for this model."""
         if self._course is None or self._course.model is not model:
+            if isinstance(innermost(self.schedule), ReduceOnPlateau):
+                raise ValueError(
+                    "schedule: ReduceOnPlateau goes by the figures of epochs; partial_fit and learn_one have none."
+                )
             self._forget()
             rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+            rates.at(0, 0, 1)  # a schedule that is wrong is found before anything is changed
             self._course = _Course(model, self.optimizer.init(model.params), rates)
         return self._course
 
@@ -241,8 +246,8 @@ class Trainer:
         data = _Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
         one_by_one._suits(model, data)
         engine, grad = one_by_one._engine(model, data, 1)
-        model.loss, model.decision = data.objective.loss, data.objective.decision
         state = self._carried(model).state
+        model.loss, model.decision = data.objective.loss, data.objective.decision
         return Learner(model, engine, self.optimizer.rule(np.array([self.optimizer.lr]), grad, state), read)
 
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
@@ -337,10 +342,9 @@ class Trainer:
             validation = self._set(model, given[0], given[1], "validation ")
         elif self.validation_split:
             data, validation = self._split(data)
-        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", self.schedule)):
-            watching = watcher.then if isinstance(watcher, Warmup) else watcher
-            if isinstance(watching, EarlyStopping | ReduceOnPlateau):
-                require(owner, watching.monitor, _columns(data, validation))
+        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", innermost(self.schedule))):
+            if isinstance(watcher, EarlyStopping | ReduceOnPlateau):
+                require(owner, watcher.monitor, _columns(data, validation))
         return data, validation
 
     def _split(self, data: _Set) -> tuple[_Set, _Set]:

@@ -275,13 +275,15 @@ def test_chunks_alone() -> None:
 SLOW = """
 import threading, time
 import numpy as np
-from hotloop import MLP, Trainer
+from hotloop import MLP, Callback, Trainer
 X = np.random.default_rng(0).normal(size=(64, 20)).astype(np.float32)
 def source():
     yield X, X[:, 0]
-    print("ready", flush=True)
     time.sleep(30)
-model, trainer = MLP([20, 1]), Trainer(epochs=2)
+class Say(Callback):
+    def piece(self, run):
+        print("ready", flush=True)
+model, trainer = MLP([20, 1]), Trainer(epochs=2, callbacks=[Say()])
 try:
     trainer.fit(model, source)
 except KeyboardInterrupt as error:
@@ -294,7 +296,7 @@ def test_ctrl_c_while_a_chunk_is_waited_for() -> None:
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "ready\n"
-        time.sleep(1.5)
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     finally:
@@ -395,4 +397,11 @@ def test_what_partial_fit_refuses() -> None:
         Trainer().partial_fit(model, X[:, :2], Y)
     with pytest.raises(ValueError, match=r"schedule: OneCycle.* expected its length in steps"):
         Trainer(schedule=OneCycle()).partial_fit(model, X, Y)
+    with pytest.raises(ValueError, match=r"schedule: OneCycle.* expected its length in steps"):
+        Trainer(schedule=OneCycle()).learn_one(model, X[0], Y[0])
+    for schedule in (ReduceOnPlateau(), Warmup(2, Warmup(3, ReduceOnPlateau()))):
+        with pytest.raises(ValueError, match="schedule: ReduceOnPlateau goes by the figures of epochs"):
+            Trainer(schedule=schedule).partial_fit(model, X, Y)
+        with pytest.raises(ValueError, match="schedule: ReduceOnPlateau goes by the figures of epochs"):
+            Trainer(schedule=schedule).learn_one(model, X[0], Y[0])
     assert model.params.tobytes() == before and model.loss is None
