@@ -229,6 +229,11 @@ class Warmup(Curve):
             self.then.see(figures)
 
 
+def innermost(schedule: Schedule) -> Schedule:
+    """The schedule behind all warm-ups."""
+    return innermost(schedule.then) if isinstance(schedule, Warmup) else schedule
+
+
 @dataclass(frozen=True)
 class OneCycle(Curve):
     """Up to the optimiser's lr and far down again, once, along cosines; by the step (Smith and Topin 2018).

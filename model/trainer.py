@@ -1,7 +1,7 @@
 """The trainer: what to do, checked once; `fitting` does it."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, cast
@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import callbacks as calls
 from hotloop import check, inputs
 from hotloop import metrics as merit
-from hotloop.chunks import Chunks, is_source
+from hotloop.chunks import Chunks, Source, is_source
 from hotloop.curvature import gradient
 from hotloop.custom import Loss
 from hotloop.engine import Engine, infer
-from hotloop.fitting import Fitting, Set, columns, figures
+from hotloop.fitting import Course, Fitting, Set, columns, figures
 from hotloop.history import History
 from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
@@ -27,11 +27,11 @@ from hotloop.mlp import MLP
 from hotloop.monitor import require
 from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
 from hotloop.online import Learner
-from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive, State
+from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive
 from hotloop.plateau import ReduceOnPlateau
 from hotloop.rates import Rates
 from hotloop.regularization import Regularization
-from hotloop.schedules import UNITS, Constant, Schedule, Warmup
+from hotloop.schedules import UNITS, Constant, Schedule, innermost
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
 
@@ -112,18 +112,19 @@ class Trainer:
         chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
-        self._learner: Learner | None = None
         limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
         self.metrics = merit.checked(metrics)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: Fitting | None = None  # what partial_fit goes on with
+        self._learner: Learner | None = None  # what learn_one goes on with
+        self._course: Course | None = None  # what both share
 
     def fit(
         self,
         model: MLP,
-        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        X: ArrayLike | Source,
         y: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
@@ -146,7 +147,7 @@ class Trainer:
         DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
         of the best epoch).
         """
-        self._online = None
+        self._forget()
         if y is None and is_source(X):
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
@@ -177,22 +178,33 @@ class Trainer:
         if isinstance(self.optimizer, AveragedSGD):
             raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
         data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
+        self.suits(model, data)
+        course = self._carried(model)
         if self._online is None or self._online.model is not model:
-            self._online = Fitting(self, model, data, None, online=True)
-        loss = self._online.go_on(data)
+            self._online = Fitting(self, model, data, None, course=course)
+        loss = self._online.go_on(data, course)
         if not math.isfinite(loss):
-            self._online = None
+            self._forget()
         return loss
 
     def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
         """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
 
-        In microseconds, for streams. The optimiser's state and a schedule by step are carried on from call to call with
-        the same model; batch_size and epochs do not count. Raises ValueError or TypeError before anything is changed.
+        In microseconds, for streams. The optimiser's state and the schedule's step are carried on from call to call
+        with the same model, of partial_fit too. batch_size, epochs and validation do not count. Raises ValueError or
+        TypeError before anything is changed.
         """
-        if self._learner is None or self._learner.model is not model:
-            self._learner = self._make_learner(model, y)
-        return self._learner.learn(x, y)
+        learner, course = self._learner, self._course
+        if learner is None or course is None or learner.model is not model:
+            learner = self._learner = self._make_learner(model, y)
+            course = self._carried(model)
+        try:
+            loss = learner.learn(x, y, next(course.ahead))
+        except Exception:
+            course.look_ahead()  # this step was not taken
+            raise
+        course.step += 1
+        return loss
 
     def _make_learner(self, model: MLP, y: Any) -> Learner:
         def read(truth: ArrayLike) -> Objective:
@@ -205,12 +217,28 @@ class Trainer:
         one_by_one.batch_size, one_by_one.threads = 1, 1
         data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
         one_by_one.suits(model, data)
-        engine, state = one_by_one.make_engine(model, data, 1, 0), self.running_state(model)
+        course, engine = self._carried(model), one_by_one.make_engine(model, data, 1, 0)
         grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
         objective = data.objective
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
-        rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
-        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, state), rates, read)
+        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, course.state), read)
+
+    def _carried(self, model: MLP) -> Course:
+        """What partial_fit and learn_one carry on for this model."""
+        if self._course is None or self._course.model is not model:
+            if isinstance(innermost(self.schedule), ReduceOnPlateau):
+                raise ValueError(
+                    "schedule: ReduceOnPlateau goes by the figures of epochs; partial_fit and learn_one have none."
+                )
+            self._forget()
+            rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+            rates.at(0, 0, 1)  # a schedule that is wrong is found before anything is changed
+            self._course = Course(model, self.optimizer.init(model.params), rates)
+        return self._course
+
+    def _forget(self) -> None:
+        """End what was carried on."""
+        self._online = self._learner = self._course = None
 
     def evaluate(
         self, model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -279,13 +307,6 @@ class Trainer:
             lazy_from=steps if lazy else None,
         )
 
-    def running_state(self, model: MLP) -> State:
-        """What the optimiser remembers of partial_fit or learn_one with this model."""
-        for running in (self._learner, self._online):
-            if running is not None and running.model is model:
-                return running.state
-        return self.optimizer.init(model.params)
-
     def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
         if sample_weight is None and class_weight is None:
             return data
@@ -342,10 +363,9 @@ class Trainer:
             validation = self._set(model, given[0], given[1], "validation ", data.objective.classes)
         elif self.validation_split:
             data, validation = self._split(data)
-        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", self.schedule)):
-            watching = watcher.then if isinstance(watcher, Warmup) else watcher
-            if isinstance(watching, EarlyStopping | ReduceOnPlateau):
-                require(owner, watching.monitor, columns(data, validation))
+        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", innermost(self.schedule))):
+            if isinstance(watcher, EarlyStopping | ReduceOnPlateau):
+                require(owner, watcher.monitor, columns(data, validation))
         return data, validation
 
     def _split(self, data: Set) -> tuple[Set, Set]:

@@ -88,9 +88,7 @@ every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
         (PassiveAggressive, {"lr": 0}, ValueError, "lr: got 0"),
     ],
 )
-def test_bad_constants(
-    kind: type[Optimizer], options: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_bad_constants(kind: type[Optimizer], options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         kind(**options)
 
@@ -182,7 +180,9 @@ def torch_steps(optimizer: Optimizer, batch_size: int, epochs: int, seed: int) -
     """All parameters after every step of PyTorch, in the order and with the data of Hotloop."""
     torch = pytest.importorskip("torch")
     model = network()
-    weights, biases = ([torch.tensor(np.array(a), requires_grad=True) for a in each] for each in (model.weights, model.biases))
+    weights, biases = (
+        [torch.tensor(np.array(a), requires_grad=True) for a in each] for each in (model.weights, model.biases)
+    )
     parameters = [*weights, *biases]
     options: dict[str, Any] = {"lr": optimizer.lr}
     match optimizer:
