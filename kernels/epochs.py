@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import activations, barrier, losses, network, regularize, sparse, updates
+from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, updates
 from hotloop.kernels.dense import add_outer, add_rows, product, update_and_forward
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
@@ -28,6 +28,7 @@ class Scratch(NamedTuple):
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
     meeting: Any  # (1,) int64, the barrier's counter
+    lazy: lazy.Lazy  # what the first layer remembers where only the rows that a batch meets are moved
 
 
 @jit
@@ -42,7 +43,7 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     """
     plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
     (X, entry_values, entry_indices, entry_starts), targets, labels, weights, order, listed = samples
-    work, (list_indices, list_values, counts), moved, _, loss_sum, meeting = scratch
+    work, (list_indices, list_values, counts), moved, _, loss_sum, meeting, _ = scratch
     truth, rates, dropout = (targets, labels, weights), rule.rates, regular.dropout
     layers, width, row = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
     first, last = row // LANES * thread // threads * LANES, row // LANES * (thread + 1) // threads * LANES
@@ -84,7 +85,7 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
             if rule.code == updates.PASSIVE_AGGRESSIVE:
                 _restrain(rule, value if listed else x, count if listed else width, cost, scale, plan, work)
             moves = _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH])
-            moved[0] = 1.0 if moves else 0.0  # not for a sample beyond the margin of a hinge, or one that a perceptron knows
+            moved[0] = 1.0 if moves else 0.0  # 0 beyond the margin of a hinge, and where a perceptron knows
             if moves or not listed:
                 network.backward(plan, params, work, 0, 1)
                 _update_above(plan, params, work, list_indices, list_values, counts)
@@ -139,15 +140,6 @@ def _restrain(rule, x, count, cost, scale, plan, work):
         step = min(rate, cost / square) if square > zero else zero
     for j in range(k):
         delta[j] *= step / rate
-
-
-@inner
-def _moves(delta, n):
-    """Whether any output's delta is not zero."""
-    moves = False
-    for j in range(n):
-        moves = moves or delta[j] != cast(0.0, delta[j])
-    return moves
 
 
 @inner
@@ -240,16 +232,31 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
     params and the buffers of the rule change in place. With an empty rule.grad the step is plain SGD without penalties,
     of at most BLOCK rows, straight into the weights.
     """
-    params, rates, direct = net.params, rule.rates, rule.grad.shape[0] == 0
-    total = scratch.total[0]
+    params, rates, direct, meeting = net.params, rule.rates, rule.grad.shape[0] == 0, scratch.meeting
+    sparse_first, total, step = scratch.lazy, scratch.total[0], int(rule.clock[0])
+    is_lazy = sparse_first.done.shape[0] > 0
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
         lr = rates[min(position // batch_size, rates.shape[0] - 1)]
         scale = cast((-lr if direct else 1.0) / rows, params[0])
         into = pointer(params, 0) if direct else pointer(rule.grad, 0)
+        if is_lazy:
+            if thread == 0:
+                lazy.meet(sparse_first, samples, position, rows)
+            barrier.wait(meeting, threads)
+            lazy.catch_up(net, rule, sparse_first, lr, step, thread, threads)
+            barrier.wait(meeting, threads)
         total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
-        if not direct:
+        if is_lazy:
+            lazy.move(net, rule, sparse_first, lr, step, thread, threads)
+            barrier.wait(meeting, threads)
+            if thread == 0:
+                updates.tick(rule)
+        elif not direct:
             _step(net, rule, regular, lr, scratch, thread, threads)
+        step += 1
+    if is_lazy and stop == samples.order.shape[0]:  # at the end of an epoch: where pieces end must not change a bit
+        lazy.settle(net, rule, sparse_first, rates[0], step, thread, threads)
     if thread == 0:
         scratch.total[0] = total
     return total
@@ -334,11 +341,15 @@ def predict_row(plan, params, x, size, out):
 
 
 @jit
-def total_loss(loss, outputs, targets, labels, delta):
-    """Sum of the losses of all rows, float64; outputs (n, k) logits or predictions, delta (k,) overwritten."""
+def total_loss(loss, outputs, targets, labels, weights, delta):
+    """Sum of the losses of all rows, float64, each times its weight where there are weights (n,).
+
+    outputs (n, k) logits or predictions, delta (k,) overwritten.
+    """
     rows, k = outputs.shape
     total = 0.0
     for r in range(rows):
         label = labels[r] if labels.shape[0] > 0 else 0
-        total += losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        one = losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        total += one * (weights[r] if weights.shape[0] > 0 else 1.0)
     return total

@@ -8,13 +8,13 @@ import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
-from hotloop.kernels import epochs, network, regularize, updates
+from hotloop.kernels import epochs, lazy, network, regularize, updates
 from hotloop.kernels.epochs import all_finite
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import pointer
 
 # What the book holds, an address and a length each; the arrays must stay alive.
-ARRAYS = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # int64 but for three of int32
+ARRAYS: tuple[str, ...] = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # integers
 ARRAYS += ("rates", "clock", "dropout", "row_loss", "total", "constants")  # float64
 ARRAYS += ("params", "targets", "weights", "work", "value", "squares", "grad", "first", "second")  # of the parameters
 (PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS) = range(
@@ -91,6 +91,7 @@ def _open(book, x):
         _array(book, SQUARES, real),
         _array(book, TOTAL, double),
         _array(book, MEETING, whole),
+        lazy.Lazy(codes[:0], index[:0], codes[:0]),
     )
     scratch.total[0] = 0.0
     codes[3] += 1  # every row is an epoch of its own to dropout and noise

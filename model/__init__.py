@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hotloop.callbacks import BestModel, Callback
+    from hotloop.encoder import TableEncoder
+    from hotloop.fitting import DivergenceWarning
     from hotloop.history import History
     from hotloop.loggers import CSVLog, JSONLLog, LivePlot, TensorBoard
     from hotloop.mlp import MLP
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
         StepDecay,
         Warmup,
     )
+    from hotloop.standardizer import Standardizer
     from hotloop.stopping import EarlyStopping
-    from hotloop.trainer import DivergenceWarning, Trainer
+    from hotloop.trainer import Trainer
     from hotloop.warm import warmup
 
 __version__ = "0.1.0"
@@ -63,7 +66,9 @@ __all__ = [
     "PolynomialDecay",
     "RMSprop",
     "ReduceOnPlateau",
+    "Standardizer",
     "StepDecay",
+    "TableEncoder",
     "TensorBoard",
     "Trainer",
     "Warmup",
@@ -84,7 +89,7 @@ _HOME = {
     "Constant": "schedules",
     "CosineDecay": "schedules",
     "CosineRestarts": "schedules",
-    "DivergenceWarning": "trainer",
+    "DivergenceWarning": "fitting",
     "EarlyStopping": "stopping",
     "ExponentialDecay": "schedules",
     "History": "history",
@@ -102,6 +107,8 @@ _HOME = {
     "SGD": "optimizers",
     "StepDecay": "schedules",
     "TensorBoard": "loggers",
+    "Standardizer": "standardizer",
+    "TableEncoder": "encoder",
     "Trainer": "trainer",
     "Warmup": "schedules",
     "lr_range": "range_test",

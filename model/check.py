@@ -106,8 +106,8 @@ def finite(name: str, array: NDArray[Any], given: NDArray[Any]) -> None:
         raise ValueError(f"{name}: got {came} at {list(place)}{large}; expected finite numbers only.")
 
 
-def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Samples by features, at least one row, finite, in the dtype of the model."""
+def samples(name: str, value: ArrayLike, columns: int) -> NDArray[Any]:
+    """Samples by features, at least one row, of any kind of numbers."""
     given = numeric(name, value)
     if given.ndim == 1 and columns > 1 and given.shape[0] == columns:
         raise ValueError(f"{name}: got shape {given.shape}, one row; expected (n_samples, {columns}): {name}[None, :].")
@@ -115,6 +115,12 @@ def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArr
         raise ValueError(f"{name}: got shape {given.shape}, expected (n_samples, {columns}).")
     if given.shape[0] == 0:
         raise ValueError(f"{name}: got no rows, expected at least one.")
+    return given
+
+
+def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Samples by features, at least one row, finite, in the dtype of the model."""
+    given = samples(name, value, columns)
     array = for_kernels(given, dtype)
     finite(name, array, given)
     return array

@@ -283,8 +283,9 @@ def _writable(file: Path) -> Path:
 
 
 def _check_features(X: "npt.NDArray[Any]", model: "MLP", source: str) -> None:
-    if X.shape[1] != model.sizes[0]:
-        raise ValueError(f"the model takes rows of {model.sizes[0]} numbers; {source} has {X.shape[1]}")
+    columns = model.sizes[0] if model.prepare is None else model.prepare.columns
+    if X.shape[1] != columns:
+        raise ValueError(f"the model takes rows of {columns} numbers; {source} has {X.shape[1]}")
 
 
 def _csv_lines(predictions: "npt.NDArray[Any]", proba: bool) -> list[str]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from hotloop import check
+from hotloop.metrics import METRICS
 
-FALLING = ("loss", "log_loss", "mae", "mse", "rmse")
-RISING = ("accuracy", "balanced_accuracy", "f1", "auc", "r2")
+FALLING = ("loss", *(name for name, metric in METRICS.items() if metric.smaller))
+RISING = tuple(name for name, metric in METRICS.items() if not metric.smaller)
 KNOWN = tuple(f"val_{name}" for name in FALLING + RISING) + FALLING + RISING
 
 

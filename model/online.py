@@ -12,7 +12,10 @@ from hotloop.kernels import online
 from hotloop.kernels.updates import Rule
 from hotloop.mlp import MLP
 from hotloop.objectives import Objective
+from hotloop.optimizers import State
+from hotloop.rates import Rates
 
+AHEAD = 1024  # learning rates of a schedule by step that are drawn at once
 SCALARS, KNOWN = (int, float, str, np.int64), 4096  # truths of which the checked form is kept, and how many at most
 
 
@@ -22,12 +25,16 @@ class Learner:
     read turns a truth y into an Objective of one row, and raises for a wrong one.
     """
 
-    def __init__(self, model: MLP, engine: Engine, rule: Rule, read: Callable[[ArrayLike], Objective]) -> None:
-        self.model, self._read, self._rates = model, read, rule.rates
+    def __init__(
+        self, model: MLP, engine: Engine, rule: Rule, rates: Rates, read: Callable[[ArrayLike], Objective]
+    ) -> None:
+        self.model, self.state = model, State(rule.first, rule.second, rule.clock)
+        self._read, self._rate, self._schedule = read, rule.rates, rates
+        self.go_to(0)
+        self._rate[0] = self._upcoming[0]
         samples, regular, scratch = engine.samples, engine.regular, engine.scratch
         self._truth = samples.labels if len(samples.labels) else samples.targets[0]
         self._known: dict[Any, Any] = {}
-        self._lr = 0.0
         constants = [rule.beta1, rule.beta2, rule.eps, rule.weight_decay, regular.l1, regular.l2, regular.clip_value]
         self._arrays: dict[str, NDArray[Any]] = {  # alive as long as their addresses are in the book
             "plan": engine.network.plan,
@@ -43,20 +50,34 @@ class Learner:
         self._book = np.array(book).reshape(-1)
         self._step = online.learn_direct if engine.per_sample else online.learn
 
-    def learn(self, x: ArrayLike, y: Any, lr: float) -> float:
+    def learn(self, x: ArrayLike, y: Any) -> float:
         """Train on one row x (n_features,) with its truth y; the loss before the step."""
         row = self.model._row(x)
         if y.__class__ in SCALARS and y in self._known:
             self._truth[0] = self._known[y]
         else:
             self._truth[:] = self._checked(y)
-        if lr != self._lr:
-            self._rates[0] = self._lr = lr
+        if self._schedule.by_step:
+            self._rate[0] = self._next_rate()
         loss = self._step(row, self._book)
         if loss != loss:
             check.finite("x", row, np.asarray(x))
-            raise FloatingPointError(f"the loss of this row is not a number with lr={lr:g}: training has diverged.")
+            raise FloatingPointError(
+                f"the loss of this row is not a number with lr={self._rate[0]:g}: training has diverged."
+            )
         return float(loss)
+
+    def go_to(self, step: int) -> None:
+        """Go on with a schedule by step from this one on."""
+        self.steps = step
+        self._upcoming = self._schedule.at(0, step - step % AHEAD, AHEAD)
+
+    def _next_rate(self) -> float:
+        place = self.steps % AHEAD
+        if place == 0:
+            self.go_to(self.steps)
+        self.steps += 1
+        return float(self._upcoming[place])
 
     def _checked(self, y: Any) -> Any:
         """The truth as the kernels take it."""

@@ -1,6 +1,7 @@
 """The learning-rate range test: a short training whose rate rises from far too low to far too high."""
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check
 from hotloop.engine import Engine, Interrupts
+from hotloop.fitting import Fitting
 from hotloop.kernels import updates
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
-from hotloop.schedules import Floats
-from hotloop.trainer import Trainer, _Run
+from hotloop.schedules import Constant, Floats
+from hotloop.trainer import Trainer
 
 READINGS = 100  # points of the curve: 14 to a decade
 LEAST_STEPS, LEAST_SAMPLES, MOST_SAMPLES = 200, 3000, 100_000
@@ -85,7 +87,9 @@ def lr_range(
     high = check.number("high", high, low, open_below=True)
     if steps is not None:
         check.integer("steps", steps, 10)
-    run = _Run(trainer, model, trainer._smoothed(trainer._set(model, X, y)), None)
+    trainer = copy(trainer)
+    trainer.schedule = Constant(per="step")  # its rates are those of the test, another for each step
+    run = Fitting(trainer, model, trainer._smoothed(trainer._set(model, X, y)), None)
     usual = min(max(run.steps, LEAST_SAMPLES // run.batch_size), MOST_SAMPLES // run.batch_size)
     total = steps or max(LEAST_STEPS, usual)
     rates = low * (high / low) ** np.linspace(0.0, 1.0, total)
@@ -100,7 +104,7 @@ def lr_range(
     return LRRange(rates[places], readings, losses, _suggest(rates[places], readings, losses, trainer))
 
 
-def _sweep(run: _Run, rates: Floats) -> tuple[NDArray[np.int64], Floats]:
+def _sweep(run: Fitting, rates: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Train through all rates: the middle step of every reading, and its mean loss, until that explodes."""
     per = -(-len(rates) // READINGS)
     places, readings, trend, lowest = [], [], math.nan, math.inf
@@ -119,7 +123,7 @@ def _sweep(run: _Run, rates: Floats) -> tuple[NDArray[np.int64], Floats]:
     return np.array(places, np.int64), np.array(readings)
 
 
-def _read(run: _Run, rates: Floats, interrupts: Interrupts) -> float:
+def _read(run: Fitting, rates: Floats, interrupts: Interrupts) -> float:
     """Train one step at each of these rates, go on with the next epoch where one ends; the mean loss."""
     engine, trainer, n, size = run.engine, run.trainer, len(run.training.rows), run.batch_size
     assert engine is not None

@@ -67,6 +67,17 @@ def test_model_and_trainer_are_left_as_they_were(batch_size: int | None, optimiz
     assert found.readings.tobytes() == again.readings.tobytes() and found.suggestion == again.suggestion
 
 
+def test_sparse_rows_are_read_as_dense_ones() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    rows = np.where(RNG.random((60, 400)) < 0.01, 1.0, 0.0)
+    trainer = Trainer(None, SGD(0.1, 0.9), batch_size=4)
+    found = [
+        lr_range(MLP([400, 16, 1], seed=1), X, rows.sum(axis=1), trainer).readings
+        for X in (rows, sparse.csr_array(rows))
+    ]
+    assert found[0].tobytes() == found[1].tobytes()
+
+
 def test_it_stops_when_the_loss_explodes() -> None:
     found = lr_range(MLP([4, 1], seed=1), X, Y, Trainer(batch_size=8))
     assert found.rates[-1] < 10.0 and np.isfinite(found.readings).all()
