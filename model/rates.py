@@ -1,12 +1,15 @@
 """The learning rates of one training: its schedule, begun afresh, times the optimiser's lr."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.schedules import Constant, Floats, Schedule, begin, factors
+
+AHEAD = 256  # steps of a stream that are worked out together
 
 
 class Rates:
@@ -28,6 +31,13 @@ class Rates:
         if self._epoch < 0 or (epoch != self._epoch and not self._constant):
             self._epoch, self._rates = epoch, self._checked(np.array([epoch]), self._epochs, "epoch")
         return self._rates
+
+    def stream(self, epoch: int, step: int) -> Iterator[float]:
+        """The rates of single steps, without end."""
+        if not self.by_step:
+            yield from repeat(float(self.at(epoch, step, 1)[0]))
+        for first in count(step, AHEAD):
+            yield from self.at(epoch, first, AHEAD).tolist()
 
     def see(self, figures: Mapping[str, float]) -> None:
         """Show the schedule the figures of an epoch."""

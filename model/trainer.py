@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import callbacks as calls
 from hotloop import check, inputs
 from hotloop import metrics as merit
-from hotloop.chunks import Chunks, is_source
+from hotloop.chunks import Chunks, Source, is_source
 from hotloop.curvature import gradient
 from hotloop.custom import Loss
 from hotloop.engine import Engine, infer
@@ -124,7 +124,7 @@ class Trainer:
     def fit(
         self,
         model: MLP,
-        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        X: ArrayLike | Source,
         y: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
@@ -219,11 +219,6 @@ class Trainer:
         one_by_one.suits(model, data)
         course, engine = self._carried(model), one_by_one.make_engine(model, data, 1, 0)
         grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
-        self._without_figures()
-        rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
-        learner = Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, state), rates, read)
-        if self._online is not None and self._online.model is model:
-            learner.go_to(self._online.step)
         objective = data.objective
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
         return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, course.state), read)
