@@ -244,11 +244,11 @@ class Fitting:
         row = {"loss": self.total / live.samples, "lr": live.lr, "seconds": time.perf_counter() - began}
         live.learned = self.learned
         if self.validation is not None:
-            measured = dict.fromkeys(("loss", *self.validation.objective.figures), math.nan)
+            found = dict.fromkeys(("loss", *self.validation.objective.figures), math.nan)
             if whole:
                 network = self.model._network._replace(params=self.learned)
-                measured = figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
-            row |= {f"val_{name}": value for name, value in measured.items()}
+                found = figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
+            row |= {f"val_{name}": value for name, value in found.items()}
         self.history.append(row)
         self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
         diverged = not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,8 +151,11 @@ class Trainer:
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
                 return Fitting(self, model, training, validation, chunks=chunks).train()
+        if y is None:
+            raise TypeError("y: got None, expected what to learn; only a source of chunks brings its own.")
+        rows = cast(ArrayLike, X)
         classes = learn_classes(self.loss, model, y) if isinstance(model, MLP) else None
-        whole = self._weighed(self._set(model, X, y, classes=classes), sample_weight, class_weight)
+        whole = self._weighed(self._set(model, rows, y, classes=classes), sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
         return Fitting(self, model, self._smoothed(training), validation).train()
 

@@ -313,26 +313,6 @@ def sparse_update_row(index: Array, value: Array, delta: Array, weight: Array) -
     return weight
 
 
-# Updates: parameters p, gradient g, velocity v ------------------------------------------------------------------------
-
-
-def sgd(params: Array, grad: Array, lr: float) -> Array:
-    """p - lr g."""
-    return double(params) - lr * double(grad)
-
-
-def momentum(params: Array, grad: Array, velocity: Array, lr: float, momentum: float) -> tuple[Array, Array]:
-    """v' = momentum v + g; p' = p - lr v'. Returns p', v'."""
-    velocity = momentum * double(velocity) + double(grad)
-    return double(params) - lr * velocity, velocity
-
-
-def nesterov(params: Array, grad: Array, velocity: Array, lr: float, momentum: float) -> tuple[Array, Array]:
-    """v' = momentum v + g; p' = p - lr (g + momentum v'). Returns p', v'."""
-    velocity = momentum * double(velocity) + double(grad)
-    return double(params) - lr * (double(grad) + momentum * velocity), velocity
-
-
 # Random numbers -------------------------------------------------------------------------------------------------------
 
 
