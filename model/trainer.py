@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,13 +113,20 @@ class Trainer:
         chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
-        self._learner: Learner | None = None
+        self._learners: WeakKeyDictionary[MLP, Learner] = WeakKeyDictionary()
         limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
         self.metrics = merit.checked(metrics)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: Fitting | None = None  # what partial_fit goes on with
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: not what learn_one and partial_fit go on with, which has addresses in it."""
+        return self.__dict__ | {"_learners": None, "_online": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_learners": WeakKeyDictionary()}
 
     def fit(
         self,
@@ -187,27 +195,30 @@ class Trainer:
         In microseconds, for streams. The optimiser's state and a schedule by step are carried on from call to call with
         the same model; batch_size and epochs do not count. Raises ValueError or TypeError before anything is changed.
         """
-        if self._learner is None or self._learner.model is not model:
-            self._learner = self._make_learner(model, y)
-        return self._learner.learn(x, y)
+        learner = self._learners.get(model) if isinstance(model, MLP) else None
+        return (learner or self._make_learner(model, x, y)).learn(model, x, y)
 
-    def _make_learner(self, model: MLP, y: Any) -> Learner:
-        def read(truth: ArrayLike) -> Objective:
-            objective = bind(self.loss, model, truth, 1)
-            return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
-
+    def _make_learner(self, model: MLP, x: ArrayLike, y: Any) -> Learner:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
+        if isinstance(self.optimizer, AveragedSGD):
+            raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; learn_one has no end.")
+        check.finite("x", model._row(x), np.asarray(x))
         one_by_one = copy(self)
         one_by_one.batch_size, one_by_one.threads = 1, 1
-        data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
+        data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), self._read_one(model, [y]))
         one_by_one.suits(model, data)
         engine, state = one_by_one.make_engine(model, data, 1, 0), self.running_state(model)
         grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
-        objective = data.objective
+        objective, rates = data.objective, Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+        rule = self.optimizer.rule(np.zeros(1), grad, state)
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
-        rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
-        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, state), rates, read)
+        self._learners[model] = learner = Learner(model, engine, rule, rates, self._read_one)
+        return learner
+
+    def _read_one(self, model: MLP, y: ArrayLike) -> Objective:
+        objective = bind(self.loss, model, y, 1)
+        return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
 
     def evaluate(
         self, model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -264,6 +275,7 @@ class Trainer:
         changes_inputs = self.regularization.changes_inputs(len(model.weights))
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
         lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
+        lazy = lazy and not changes_inputs  # noise moves every weight
         return Engine(
             model._network,
             data.rows,
@@ -278,9 +290,11 @@ class Trainer:
 
     def running_state(self, model: MLP) -> State:
         """What the optimiser remembers of partial_fit or learn_one with this model."""
-        for running in (self._learner, self._online):
-            if running is not None and running.model is model:
-                return running.state
+        if self._online is not None and self._online.model is model:
+            return self._online.state
+        learner = self._learners.get(model)
+        if learner is not None:
+            return learner.state
         return self.optimizer.init(model.params)
 
     def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
@@ -314,6 +328,10 @@ class Trainer:
     def suits(self, model: MLP, data: Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
         self.regularization.shares(len(model.weights))
+        if isinstance(self.optimizer, AveragedSGD) and self.regularization.max_norm:
+            raise ValueError(
+                "optimizer: AveragedSGD got max_norm beside it: its mean is taken before norms are limited."
+            )
         if isinstance(self.optimizer, PassiveAggressive):
             plain = self.regularization.direct and not self.regularization.changes_inputs(len(model.weights))
             one_slope = len(data.objective.labels) or model.sizes[-1] == 1
