@@ -4,6 +4,7 @@ The table goes between the markers of the file, which must be there. Scores belo
 """
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,12 @@ import typer
 from table import HERE, footnote, write_between
 
 BEGIN, END = "<!-- tabular table -->", "<!-- end of tabular table -->"
-NOTE = """\
-{folds}-fold cross-validation, the same folds for all, mean score and its standard error, and the median time of a fit,
-compilation not included. Hotloop, the same recipe on every set: {recipe}. scikit-learn: `MLPClassifier` and
-`MLPRegressor` with their defaults, on standardised columns and on the raw ones. Means and scales come from the training
-rows of each fold alone; diabetes: y is standardised too, for Hotloop and for scikit-learn on standardised columns."""
+NOTE = (
+    "{folds}-fold cross-validation, the same folds for all: mean score ± its standard error, and the median time of a "
+    "fit, compilation not included. Hotloop, one recipe for all sets: {recipe}. scikit-learn: `MLPClassifier` and "
+    "`MLPRegressor` with their defaults, on one thread, on standardised columns and on the raw ones. Means and scales "
+    "come from the training rows of each fold alone; diabetes: y is standardised too, except for the raw columns."
+)
 
 
 def line(results: dict[str, Any]) -> str:
@@ -45,7 +47,7 @@ def table(results: list[dict[str, Any]]) -> str:
         "Hotloop's speed",
     ]
     rules = ["---", *["---:"] * (len(headings) - 1)]
-    note = NOTE.format(folds=results[0]["folds"], recipe=results[0]["recipe"])
+    note = textwrap.fill(NOTE.format(folds=results[0]["folds"], recipe=results[0]["recipe"]), 120)
     lines = [f"| {' | '.join(headings)} |", f"| {' | '.join(rules)} |", *map(line, results)]
     return "\n".join([*lines, "", note, "", footnote(results)])
 

@@ -146,15 +146,6 @@ def _restrain(rule, x, count, cost, scale, plan, work):
 
 
 @inner
-def _moves(delta, n):
-    """Whether any output's delta is not zero."""
-    moves = False
-    for j in range(n):
-        moves = moves or delta[j] != cast(0.0, delta[j])
-    return moves
-
-
-@inner
 def _forward_row(plan, params, work, layer, indices, values, counts):
     """z of one layer and one sample, from the active units below, which it lists; counts[layer] is their number."""
     place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]

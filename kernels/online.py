@@ -14,7 +14,7 @@ from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import pointer
 
 # What the book holds, an address and a length each; the arrays must stay alive.
-ARRAYS = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # int64 but for three of int32
+ARRAYS: tuple[str, ...] = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # integers
 ARRAYS += ("rates", "clock", "dropout", "row_loss", "total", "constants")  # float64
 ARRAYS += ("params", "targets", "weights", "work", "value", "squares", "grad", "first", "second")  # of the parameters
 (PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS) = range(

@@ -2,11 +2,12 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+Source = Iterable[Any] | Callable[[], Iterable[Any]]
 POLL = 0.05  # seconds between two looks for Ctrl-C while a chunk is waited for
 PATIENCE = 1.0  # seconds to wait for a producer that was told to end
 

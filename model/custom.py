@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import check
 from hotloop.kernels import activations
+from hotloop.kernels.simd import cast
 
 KINDS = {"float32": types.float32, "float64": types.float64}
 
@@ -66,7 +67,7 @@ class Activation(_Constant):
 
     def __init__(self, value: Callable[..., Any], slope: Callable[..., Any], name: str | None = None) -> None:
         self.value, self.slope = _compiled("value", value), _compiled("slope", slope)
-        self.name = name or getattr(value, "__name__", "custom")
+        self.name = str(name or getattr(value, "__name__", "custom"))
         self._tables: dict[str, tuple[Any, Any, NDArray[np.int64]]] = {}
 
     def __repr__(self) -> str:
@@ -123,7 +124,7 @@ class Loss(_Constant):
             None if f is None else _compiled(n, f) for n, f in (("value", value), ("slope", slope))
         )
         self.row = None if row is None else _compiled("row", row)
-        self.name = name or getattr(row or value, "__name__", "custom")
+        self.name = str(name or getattr(row or value, "__name__", "custom"))
         self._functions: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -140,7 +141,9 @@ class Loss(_Constant):
         return int(self._functions[name].address)
 
     def _function(self, real: type) -> Callable[..., Any]:
-        value, slope, row = self.value, self.slope, self.row
+        value: Any = self.value
+        slope: Any = self.slope
+        row: Any = self.row
 
         def kept(prediction, k):  # type: ignore[no-untyped-def]
             """A copy: delta may be the memory of the prediction. It costs 20 ns."""
@@ -164,11 +167,11 @@ class Loss(_Constant):
             return by_row
 
         def mean(prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
-            total = prediction[0] - prediction[0]
+            total, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
             for j in range(k):
                 p, t = prediction[j], target[j]
                 total += value(p, t)
-                delta[j] = slope(p, t) / k
-            return total / k
+                delta[j] = slope(p, t) * share
+            return total * share
 
         return mean

@@ -70,7 +70,7 @@ def save(model: "MLP", path: Path) -> None:
 
 def _name(activation: "str | Activation") -> str:
     """How an activation stands in a file; those of the user's own begin with a word that no other does."""
-    return activation if isinstance(activation, str) else CUSTOM + activation.name
+    return activation if isinstance(activation, str) else f"{CUSTOM}{activation.name}"
 
 
 def _named(name: Any, custom: "Sequence[Activation]") -> Any:

@@ -24,7 +24,7 @@ from hotloop.kernels.random import permutation
 from hotloop.machine import warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.objectives import Objective
-from hotloop.optimizers import SGD
+from hotloop.optimizers import SGD, State
 from hotloop.progress import Progress
 from hotloop.rates import Rates
 
@@ -46,6 +46,24 @@ class Set:
     objective: Objective
 
 
+@dataclass
+class Course:
+    """What partial_fit and learn_one carry on: the optimiser's state and the place in the schedule."""
+
+    model: MLP
+    state: State
+    rates: Rates
+    step: int = 0
+    passes: int = 0
+
+    def __post_init__(self) -> None:
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """Learning rates of single steps from here on."""
+        self.ahead = self.rates.stream(self.passes, self.step)
+
+
 class Fitting:
     """One call of fit, or the calls of partial_fit that carry on one another: the state that lives as long as it."""
 
@@ -56,7 +74,7 @@ class Fitting:
         training: Set,
         validation: Set | None,
         chunks: Chunks[Set] | None = None,
-        online: bool = False,
+        course: Course | None = None,
     ) -> None:
         trainer.suits(model, training)
         self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
@@ -64,10 +82,10 @@ class Fitting:
         self.history = History()
         self.live = calls.Run(model, trainer, self.history, columns(training, validation))
         self.grad = np.zeros(0, model.params.dtype)
-        self.state = trainer.running_state(model) if online else trainer.optimizer.init(model.params)
+        self.state = course.state if course else trainer.optimizer.init(model.params)
         self._open(training)
-        known = 0 if chunks or online else trainer.epochs * self.steps
-        self.rates = Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
+        known = 0 if chunks else trainer.epochs * self.steps
+        self.rates = course.rates if course else Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
         self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
         self.kept = model.params.copy()  # what to go back to: see _reason
         self.start = model.params.copy()  # of the running epoch
@@ -139,12 +157,13 @@ class Fitting:
             self._explain_divergence()
         return history
 
-    def go_on(self, data: Set) -> float:
+    def go_on(self, data: Set, course: Course) -> float:
         """One pass over more rows; the mean loss. See Trainer.partial_fit."""
         if data is not self.training:
             self._open(data)
-        if self.passes == 0:
+        else:
             self._compile()
+        self.step, self.passes = course.step, course.passes
         self.start[:] = self.model.params
         self.total, self.live.samples = 0.0, 0
         try:
@@ -152,6 +171,8 @@ class Fitting:
                 whole = self._pass(self.passes, data)
         finally:
             self.close()
+            course.step, course.passes = self.step, self.passes
+            course.look_ahead()
         if not whole:
             self.model.params[:] = self.start
             warnings.warn(
@@ -187,15 +208,15 @@ class Fitting:
             permutation(trainer.seed, self.passes, engine.order)
         engine.restart(self.passes)
         rates, lost, done = self.rates.at(epoch, self.step, self.steps), self.total, live.samples
-        rule = trainer.optimizer.rule(rates.copy(), self.grad, self.state)
+        rule = trainer.optimizer.rule(rates, self.grad, self.state)
 
         def work(start: int, stop: int) -> float:
-            np.multiply(rates, live.lr_factor, out=rule.rates)
-            return engine.run(start, stop, rule)
+            factor = live.lr_factor
+            return engine.run(start, stop, rule if factor == 1.0 else rule._replace(rates=rates * factor))
 
         def after(stop: int, part: float) -> bool:
             self.total, live.samples = lost + part, done + stop
-            live.lr = float(rule.rates[min(-(-stop // self.batch_size), len(rates)) - 1])
+            live.lr = float(rates[min(-(-stop // self.batch_size), len(rates)) - 1]) * live.lr_factor
             return self._after(epoch)
 
         engine.pieces.run(len(data.rows), work, after)
@@ -244,11 +265,11 @@ class Fitting:
         row = {"loss": self.total / live.samples, "lr": live.lr, "seconds": time.perf_counter() - began}
         live.learned = self.learned
         if self.validation is not None:
-            figures = dict.fromkeys(("loss", *self.validation.objective.figures), math.nan)
+            found = dict.fromkeys(("loss", *self.validation.objective.figures), math.nan)
             if whole:
-                network = self.model._network._replace(params=self.learned)
-                figures = figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
-            row |= {f"val_{name}": value for name, value in figures.items()}
+                network = self.model._network._replace(params=live.learned)
+                found = figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
+            row |= {f"val_{name}": value for name, value in found.items()}
         self.history.append(row)
         self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
         diverged = not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0])

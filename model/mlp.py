@@ -234,7 +234,7 @@ def _hidden(activation: Any, layers: int) -> tuple[str | Activation, ...]:
     if not isinstance(activation, str | Activation | list | tuple):
         raise TypeError(f"activation: got {activation!r}, expected a name, or one for each hidden layer.")
     single = isinstance(activation, str | Activation)
-    names = [activation] * layers if single else list(activation)
+    names: list[Any] = [activation] * layers if single else list(activation)  # type: ignore[arg-type]
     for name in [activation] if single else names:
         if not isinstance(name, Activation) and check.choice("activation", name, activations.CODES) == "softmax":
             raise ValueError("activation: softmax belongs to the output; expected a function of one unit.")

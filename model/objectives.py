@@ -1,6 +1,7 @@
 """What training minimises: a loss bound to a model's output, and how y is read for it."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,16 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "perceptron": ("identity", "step"),
 }
 LOGITS = ("hinge", "squared_hinge", "logistic", "cross_entropy", "perceptron")
+# The target values of a loss: what was expected, and where it is so.
+ALLOWED: dict[str, tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]] = {
+    "hinge": ("labels -1 and +1", lambda t: np.abs(t) == 1),
+    "squared_hinge": ("labels -1 and +1", lambda t: np.abs(t) == 1),
+    "perceptron": ("labels 0 and 1", lambda t: (t == 0) | (t == 1)),
+    "logistic": ("labels 0 and 1, or probabilities", lambda t: (t >= 0) & (t <= 1)),
+    "cross_entropy": ("probabilities, 0 to 1", lambda t: (t >= 0) & (t <= 1)),
+    "poisson": ("counts, 0 or more", lambda t: t >= 0),
+}
+BLOCK = 1 << 20  # elements that are checked at a time
 CUSTOM = "custom"  # the name of a loss of the user's own
 DEFAULT = {"softmax": "cross_entropy", "sigmoid": "logistic", "step": "perceptron"}
 
@@ -86,9 +97,11 @@ class Objective:
         """About the loss of a model whose outputs are all zero: the measure of what an explosion is."""
         if self.loss == "mse":
             with np.errstate(over="ignore"):
-                return float(np.mean(np.square(self.targets, dtype=np.float64)))
+                squares = sum(float(np.square(part, dtype=np.float64).sum()) for _, part in _blocks(self.targets))
+            return squares / self.targets.size
         if self.loss in ("mae", "huber"):
-            return float(np.mean(np.abs(self.targets), dtype=np.float64))
+            sizes = sum(float(np.abs(part).sum(dtype=np.float64)) for _, part in _blocks(self.targets))
+            return sizes / self.targets.size
         return 1.0 + math.log(self.targets.shape[1])
 
     def take(self, rows: NDArray[np.int64]) -> "Objective":
@@ -236,14 +249,24 @@ def _decision(loss: str, output: str | Activation, by_class: bool) -> str:
     return "exp" if loss == "poisson" and output == "identity" else "value"
 
 
+def _blocks(rows: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Some of the rows at a time, with the number of the first: what is made of them on the way stays small."""
+    some = max(1, BLOCK // max(1, rows[:1].size))
+    for start in range(0, len(rows), some):
+        yield start, rows[start : start + some]
+
+
 def _labels(name: str, given: NDArray[Any], k: int) -> NDArray[np.int32]:
     """Class numbers 0 .. k-1, int32."""
     flat = given.reshape(-1)
-    whole = flat == np.floor(flat) if flat.dtype.kind == "f" else True  # NaN and infinity are no classes either
-    wrong = ~((flat >= 0) & (flat < k) & whole)
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise ValueError(f"{name}: got {flat[at]} at [{at}], expected class labels 0 to {k - 1}, one for each output.")
+    for start, part in _blocks(flat):
+        whole = part == np.floor(part) if part.dtype.kind == "f" else True  # NaN and infinity are no classes either
+        wrong = ~((part >= 0) & (part < k) & whole)
+        if wrong.any():
+            at = start + int(np.argmax(wrong))
+            raise ValueError(
+                f"{name}: got {flat[at]} at [{at}], expected class labels 0 to {k - 1}, one for each output."
+            )
     return check.for_kernels(flat.astype(np.int32), np.int32)
 
 
@@ -257,19 +280,23 @@ def _targets(name: str, given: NDArray[Any], loss: str, model: "MLP") -> NDArray
     rows = given.reshape(-1, k)
     targets = check.for_kernels(rows, model.dtype)
     check.finite(name, targets, rows)
-    allowed = {
-        "hinge": ("labels -1 and +1", np.abs(targets) != 1),
-        "squared_hinge": ("labels -1 and +1", np.abs(targets) != 1),
-        "perceptron": ("labels 0 and 1", (targets != 0) & (targets != 1)),
-        "logistic": ("labels 0 and 1, or probabilities", (targets < 0) | (targets > 1)),
-        "cross_entropy": ("probabilities, 0 to 1", (targets < 0) | (targets > 1)),
-        "poisson": ("counts, 0 or more", targets < 0),
-    }
-    if loss in allowed and allowed[loss][1].any():
-        expected, wrong = allowed[loss]
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"{name}: got {targets[place]:g} in row {place[0]}, expected {expected} for loss {loss}.")
+    for start, part in _blocks(targets):
+        _refuse_values(name, part, start, loss)
+    return targets
+
+
+def _refuse_values(name: str, targets: NDArray[Any], first: int, loss: str) -> None:
+    """Refuse target rows, of which `first` is the number of the first, with values that this loss does not allow."""
+    if loss in ALLOWED:
+        expected, allows = ALLOWED[loss]
+        wrong = ~allows(targets)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise ValueError(
+                f"{name}: got {targets[row, column]:g} in row {first + row}, expected {expected} for loss {loss}."
+            )
     if loss == "cross_entropy" and (off := np.abs(targets.sum(axis=1, dtype=np.float64) - 1) > 1e-3).any():
         at = int(np.argmax(off))
-        raise ValueError(f"{name}: row {at} sums to {targets[at].sum():g}, expected probabilities that sum to 1.")
-    return targets
+        raise ValueError(
+            f"{name}: row {first + at} sums to {targets[at].sum():g}, expected probabilities that sum to 1."
+        )

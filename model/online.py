@@ -12,10 +12,7 @@ from hotloop.kernels import online
 from hotloop.kernels.updates import Rule
 from hotloop.mlp import MLP
 from hotloop.objectives import CUSTOM, Objective
-from hotloop.optimizers import State
-from hotloop.rates import Rates
 
-AHEAD = 1024  # learning rates of a schedule by step that are drawn at once
 FLOATS = (float, np.float64, np.float32)
 SCALARS = (int, str, np.int64, np.int32, np.str_, *FLOATS)  # truths of which the checked form is kept
 KNOWN = 4096  # of them at most
@@ -23,19 +20,13 @@ PLAIN = ("mse", "mae", "huber", CUSTOM)  # losses whose targets may be any finit
 
 
 class Learner:
-    """A rule and the working memory of a step of one model, kept ready between the calls of Trainer.learn_one.
+    """A model, a rule and the working memory of a step, kept ready between the calls of Trainer.learn_one.
 
-    read turns a truth y into an Objective of one row, and raises for a wrong one. The model is handed in with each row:
-    a trainer remembers its learners by model, and would otherwise keep every model alive.
+    read turns a truth y into an Objective of one row, and raises for a wrong one.
     """
 
-    def __init__(
-        self, model: MLP, engine: Engine, rule: Rule, rates: Rates, read: Callable[[MLP, ArrayLike], Objective]
-    ) -> None:
-        self.state = State(rule.first, rule.second, rule.clock)
-        self._read, self._rate, self._schedule, self._steps = read, rule.rates, rates, 0
-        self._upcoming = rates.at(0, 0, AHEAD)
-        self._rate[0] = self._upcoming[0]
+    def __init__(self, model: MLP, engine: Engine, rule: Rule, read: Callable[[ArrayLike], Objective]) -> None:
+        self.model, self._read, self._rate, self._lr = model, read, rule.rates, 0.0
         samples, regular, scratch = engine.samples, engine.regular, engine.scratch
         self._truth = samples.labels if len(samples.labels) else samples.targets[0]
         self._known: dict[Any, Any] = {}
@@ -56,36 +47,27 @@ class Learner:
         self._book = np.array(book).reshape(-1)
         self._step = online.learn_direct if engine.per_sample else online.learn
 
-    def learn(self, model: MLP, x: ArrayLike, y: Any) -> float:
+    def learn(self, x: ArrayLike, y: Any, lr: float) -> float:
         """Train on one row x (n_features,) with its truth y; the loss before the step."""
-        row = model._row(x)
+        row = self.model._row(x)
         kind = y.__class__
         if kind in FLOATS and -self._largest <= y <= self._largest:
             self._truth[0] = y
         elif kind in SCALARS and y in self._known:
             self._truth[0] = self._known[y]
         else:
-            self._truth[:] = self._checked(model, y)
-        if self._schedule.by_step:
-            self._rate[0] = self._due_rate()
+            self._truth[:] = self._checked(y)
+        if lr != self._lr:
+            self._rate[0] = self._lr = lr
         loss = self._step(row, self._book)
         if loss != loss:
             check.finite("x", row, np.asarray(x))
-            raise FloatingPointError(
-                f"the loss of this row is not a number with lr={self._rate[0]:g}: training has diverged."
-            )
-        self._steps += 1
+            raise FloatingPointError(f"the loss of this row is not a number with lr={lr:g}: training has diverged.")
         return float(loss)
 
-    def _due_rate(self) -> float:
-        place = self._steps % AHEAD
-        if place == 0:
-            self._upcoming = self._schedule.at(0, self._steps, AHEAD)
-        return float(self._upcoming[place])
-
-    def _checked(self, model: MLP, y: Any) -> Any:
+    def _checked(self, y: Any) -> Any:
         """The truth as the kernels take it."""
-        objective = self._read(model, [y])
+        objective = self._read([y])
         value = objective.labels[0] if len(objective.labels) else objective.targets[0].copy()
         if y.__class__ in SCALARS and len(self._truth) == 1 and len(self._known) < KNOWN:
             self._known[y] = value.item()

@@ -58,7 +58,7 @@ class Optimizer:
     def rule(self, rates: NDArray[np.float64], grad: NDArray[Any], state: State) -> updates.Rule:
         """The update as the kernels take it; rates (m,): the learning rate of each step of an epoch, or one for all."""
         code, *constants = self.constants()
-        return updates.Rule(code, rates, *(float(value) for value in constants), grad, *state)
+        return updates.Rule(code, rates, *map(float, constants), grad, *state)  # type: ignore[call-arg]
 
 
 def gradient_only(grad: NDArray[Any]) -> updates.Rule:

@@ -1,12 +1,15 @@
 """The learning rates of one training: its schedule, begun afresh, times the optimiser's lr."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop.schedules import Floats, Schedule, begin, factors
+from hotloop.schedules import Constant, Floats, Schedule, begin, factors
+
+AHEAD = 256  # steps of a stream that are worked out together
 
 
 class Rates:
@@ -18,15 +21,23 @@ class Rates:
     def __init__(self, schedule: Schedule, lr: float, epochs: int, steps: int) -> None:
         self.by_step = getattr(schedule, "per", "epoch") == "step"
         self._schedule, self._lr, self._epochs, self._steps = begin(schedule), lr, epochs, steps
+        self._constant = isinstance(schedule, Constant)
         self._epoch, self._rates = -1, np.empty(0)  # a schedule by epoch is asked once for each
 
     def at(self, epoch: int, step: int, steps: int) -> Floats:
         """The rates of the steps from `step` on, (steps,), or the one of their epoch, (1,)."""
         if self.by_step:
             return self._checked(np.arange(step, step + steps), self._steps, "step")
-        if epoch != self._epoch:
+        if self._epoch < 0 or (epoch != self._epoch and not self._constant):
             self._epoch, self._rates = epoch, self._checked(np.array([epoch]), self._epochs, "epoch")
         return self._rates
+
+    def stream(self, epoch: int, step: int) -> Iterator[float]:
+        """The rates of single steps, without end."""
+        if not self.by_step:
+            yield from repeat(float(self.at(epoch, step, 1)[0]))
+        for first in count(step, AHEAD):
+            yield from self.at(epoch, first, AHEAD).tolist()
 
     def see(self, figures: Mapping[str, float]) -> None:
         """Show the schedule the figures of an epoch."""

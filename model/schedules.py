@@ -114,7 +114,7 @@ class InverseTimeDecay(Curve):
         check.number("power", self.power, 0.0, 8.0, open_below=True)
 
     def factors(self, step: NDArray[np.int64], steps: int) -> Floats:
-        return 1.0 / _power(1.0 + self.rate * step, self.power)
+        return 1.0 / _power(1.0 + self.rate * step.astype(np.float64), self.power)
 
 
 @dataclass(frozen=True)
@@ -227,6 +227,11 @@ class Warmup(Curve):
         """Hand an epoch's figures on; those of the warm-up count too."""
         if hasattr(self.then, "see"):
             self.then.see(figures)
+
+
+def innermost(schedule: Schedule) -> Schedule:
+    """The schedule behind all warm-ups."""
+    return innermost(schedule.then) if isinstance(schedule, Warmup) else schedule
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """The trainer: what to do, checked once; `fitting` does it."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import callbacks as calls
 from hotloop import check, inputs
 from hotloop import metrics as merit
-from hotloop.chunks import Chunks, is_source
+from hotloop.chunks import Chunks, Source, is_source
 from hotloop.curvature import gradient
 from hotloop.custom import Loss
 from hotloop.engine import Engine, infer
-from hotloop.fitting import Fitting, Set, columns, figures
+from hotloop.fitting import Course, Fitting, Set, columns, figures
 from hotloop.history import History
 from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
@@ -28,11 +27,11 @@ from hotloop.mlp import MLP
 from hotloop.monitor import require
 from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
 from hotloop.online import Learner
-from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive, State
+from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive
 from hotloop.plateau import ReduceOnPlateau
 from hotloop.rates import Rates
 from hotloop.regularization import Regularization
-from hotloop.schedules import UNITS, Constant, Schedule, Warmup
+from hotloop.schedules import UNITS, Constant, Schedule, innermost
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
 
@@ -113,25 +112,23 @@ class Trainer:
         chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
-        self._learners: WeakKeyDictionary[MLP, Learner] = WeakKeyDictionary()
         limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
         self.metrics = merit.checked(metrics)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: Fitting | None = None  # what partial_fit goes on with
+        self._learner: Learner | None = None  # what learn_one goes on with
+        self._course: Course | None = None  # what both share
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle holds: not what learn_one and partial_fit go on with, which has addresses in it."""
-        return self.__dict__ | {"_learners": None, "_online": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"_learners": WeakKeyDictionary()}
+        return self.__dict__ | {"_online": None, "_learner": None, "_course": None}
 
     def fit(
         self,
         model: MLP,
-        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        X: ArrayLike | Source,
         y: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
@@ -154,13 +151,16 @@ class Trainer:
         DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
         of the best epoch).
         """
-        self._online = None
+        self._forget()
         if y is None and is_source(X):
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
                 return Fitting(self, model, training, validation, chunks=chunks).train()
+        if y is None:
+            raise TypeError("y: got None, expected what to learn; only a source of chunks brings its own.")
+        rows = cast(ArrayLike, X)
         classes = learn_classes(self.loss, model, y) if isinstance(model, MLP) else None
-        whole = self._weighed(self._set(model, X, y, classes=classes), sample_weight, class_weight)
+        whole = self._weighed(self._set(model, rows, y, classes=classes), sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
         return Fitting(self, model, self._smoothed(training), validation).train()
 
@@ -182,23 +182,39 @@ class Trainer:
         if isinstance(self.optimizer, AveragedSGD):
             raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
         data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
+        self.suits(model, data)
+        course = self._carried(model)
         if self._online is None or self._online.model is not model:
-            self._online = Fitting(self, model, data, None, online=True)
-        loss = self._online.go_on(data)
+            self._online = Fitting(self, model, data, None, course=course)
+        loss = self._online.go_on(data, course)
         if not math.isfinite(loss):
-            self._online = None
+            self._forget()
         return loss
 
     def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
         """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
 
-        In microseconds, for streams. The optimiser's state and a schedule by step are carried on from call to call with
-        the same model; batch_size and epochs do not count. Raises ValueError or TypeError before anything is changed.
+        In microseconds, for streams. The optimiser's state and the schedule's step are carried on from call to call
+        with the same model, of partial_fit too. batch_size, epochs and validation do not count. Raises ValueError or
+        TypeError before anything is changed.
         """
-        learner = self._learners.get(model) if isinstance(model, MLP) else None
-        return (learner or self._make_learner(model, x, y)).learn(model, x, y)
+        learner, course = self._learner, self._course
+        if learner is None or course is None or learner.model is not model:
+            learner = self._learner = self._make_learner(model, x, y)
+            course = self._carried(model)
+        try:
+            loss = learner.learn(x, y, next(course.ahead))
+        except Exception:
+            course.look_ahead()  # this step was not taken
+            raise
+        course.step += 1
+        return loss
 
     def _make_learner(self, model: MLP, x: ArrayLike, y: Any) -> Learner:
+        def read(truth: ArrayLike) -> Objective:
+            objective = bind(self.loss, model, truth, 1)
+            return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
+
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
         if isinstance(self.optimizer, AveragedSGD):
@@ -206,19 +222,30 @@ class Trainer:
         check.finite("x", model._row(x), np.asarray(x))
         one_by_one = copy(self)
         one_by_one.batch_size, one_by_one.threads = 1, 1
-        data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), self._read_one(model, [y]))
+        data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
         one_by_one.suits(model, data)
-        engine, state = one_by_one.make_engine(model, data, 1, 0), self.running_state(model)
+        course, engine = self._carried(model), one_by_one.make_engine(model, data, 1, 0)
         grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
-        objective, rates = data.objective, Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
-        rule = self.optimizer.rule(np.zeros(1), grad, state)
+        objective = data.objective
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
-        self._learners[model] = learner = Learner(model, engine, rule, rates, self._read_one)
-        return learner
+        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, course.state), read)
 
-    def _read_one(self, model: MLP, y: ArrayLike) -> Objective:
-        objective = bind(self.loss, model, y, 1)
-        return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
+    def _carried(self, model: MLP) -> Course:
+        """What partial_fit and learn_one carry on for this model."""
+        if self._course is None or self._course.model is not model:
+            if isinstance(innermost(self.schedule), ReduceOnPlateau):
+                raise ValueError(
+                    "schedule: ReduceOnPlateau goes by the figures of epochs; partial_fit and learn_one have none."
+                )
+            self._forget()
+            rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+            rates.at(0, 0, 1)  # a schedule that is wrong is found before anything is changed
+            self._course = Course(model, self.optimizer.init(model.params), rates)
+        return self._course
+
+    def _forget(self) -> None:
+        """End what was carried on."""
+        self._online = self._learner = self._course = None
 
     def evaluate(
         self, model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -288,15 +315,6 @@ class Trainer:
             lazy_from=steps if lazy else None,
         )
 
-    def running_state(self, model: MLP) -> State:
-        """What the optimiser remembers of partial_fit or learn_one with this model."""
-        if self._online is not None and self._online.model is model:
-            return self._online.state
-        learner = self._learners.get(model)
-        if learner is not None:
-            return learner.state
-        return self.optimizer.init(model.params)
-
     def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
         if sample_weight is None and class_weight is None:
             return data
@@ -329,9 +347,7 @@ class Trainer:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
         self.regularization.shares(len(model.weights))
         if isinstance(self.optimizer, AveragedSGD) and self.regularization.max_norm:
-            raise ValueError(
-                "optimizer: AveragedSGD got max_norm beside it: its mean is taken before norms are limited."
-            )
+            raise ValueError("optimizer: AveragedSGD got max_norm beside it, but its mean is taken before that.")
         if isinstance(self.optimizer, PassiveAggressive):
             plain = self.regularization.direct and not self.regularization.changes_inputs(len(model.weights))
             one_slope = len(data.objective.labels) or model.sizes[-1] == 1
@@ -357,10 +373,9 @@ class Trainer:
             validation = self._set(model, given[0], given[1], "validation ", data.objective.classes)
         elif self.validation_split:
             data, validation = self._split(data)
-        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", self.schedule)):
-            watching = watcher.then if isinstance(watcher, Warmup) else watcher
-            if isinstance(watching, EarlyStopping | ReduceOnPlateau):
-                require(owner, watching.monitor, columns(data, validation))
+        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", innermost(self.schedule))):
+            if isinstance(watcher, EarlyStopping | ReduceOnPlateau):
+                require(owner, watcher.monitor, columns(data, validation))
         return data, validation
 
     def _split(self, data: Set) -> tuple[Set, Set]:

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hotloop import MLP, Standardizer, Trainer
+from hotloop import MLP, SGD, Standardizer, Trainer
 from hotloop.kernels import jit
 
 Step = tuple[str, Callable[[], object]]
@@ -55,21 +55,26 @@ def _steps() -> Iterator[Step]:
     for dtype in ("float32", "float64"):
         X, y = np.eye(4, dtype=dtype), np.arange(4) % 2
         model = MLP([4, 2, 2], output="softmax", init="zeros", dtype=dtype)
+        per_sample, mini_batch = (Trainer(batch_size=n, epochs=1, progress=False) for n in (1, 2))
+        yield f"{dtype}: first weights", partial(_draw_weights, dtype)
+        yield f"{dtype}: standardize", partial(_standardize, dtype)
+        yield f"{dtype}: per-sample training", partial(per_sample.fit, model, X, y)
+        yield f"{dtype}: mini-batch training", partial(mini_batch.fit, model, X, y)
+        for optimizer in (SGD(), SGD(momentum=0.5)):  # a rule with state takes another kernel than one without
+            learner = Trainer(optimizer=optimizer)
+            yield f"{dtype}: learn_one, momentum {optimizer.momentum}", partial(learner.learn_one, model, X[0], 0)
+        yield f"{dtype}: evaluate", partial(mini_batch.evaluate, model, X, y)
+        yield f"{dtype}: predict", partial(model.predict, X)
+        yield f"{dtype}: predict_one", partial(model.predict_one, X[0])
 
-        def train(batch_size: int, model: MLP = model, X: Any = X, y: Any = y) -> object:
-            return Trainer(batch_size=batch_size, epochs=1, progress=False).fit(model, X, y)
 
-        def weights(dtype: str = dtype) -> list[MLP]:
-            return [MLP([2, 1], init=f"he_{shape}", dtype=dtype) for shape in ("uniform", "normal")]
+def _draw_weights(dtype: str) -> None:
+    for shape in ("uniform", "normal"):
+        MLP([2, 1], init=f"he_{shape}", dtype=dtype)
 
-        def standardize(dtype: str = dtype) -> list[object]:
-            prepare, both = Standardizer().fit(np.eye(2)), [np.eye(2, dtype=given) for given in ("float32", "float64")]
-            return [(prepare.read("X", rows, dtype), prepare.row(rows[0], dtype)) for rows in both]
 
-        yield f"{dtype}: first weights", weights
-        yield f"{dtype}: standardize", standardize
-        yield f"{dtype}: per-sample training", lambda train=train: train(1)
-        yield f"{dtype}: mini-batch training", lambda train=train: train(2)
-        yield f"{dtype}: evaluate", lambda model=model, X=X, y=y: Trainer().evaluate(model, X, y)
-        yield f"{dtype}: predict", lambda model=model, X=X: model.predict(X)
-        yield f"{dtype}: predict_one", lambda model=model, X=X: model.predict_one(X[0])
+def _standardize(dtype: str) -> None:
+    prepare = Standardizer().fit(np.eye(2))
+    for rows in (np.eye(2, dtype=given) for given in ("float32", "float64")):
+        prepare.read("X", rows, dtype)
+        prepare.row(rows[0], dtype)

@@ -50,6 +50,13 @@ llvm.get_host_cpu_features = true
 """
 
 
+class AllThreads(engine.Pace):
+    """Never tries fewer."""
+
+    def __init__(self, threads: int, other: int = 1) -> None:
+        super().__init__(threads, threads)
+
+
 def table(rows: Any, threads: int) -> dict[str, str]:
     """The hash of the weights after each training of BITS, by this many threads."""
     found = {}
@@ -120,7 +127,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
 def test_bits_on_threads(monkeypatch: pytest.MonkeyPatch, threads: int, form: str) -> None:
     monkeypatch.setattr(engine, "THREAD_PAYS", 1)
-    monkeypatch.setattr(engine.Pace, "probing", lambda pace: False)  # stays with what it was given
+    monkeypatch.setattr(engine, "Pace", AllThreads)
     monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample: 0.0 if form == "unlisted" else 2.0)
     monkeypatch.setattr(trainer, "available_threads", lambda: 8)  # more than there are: they wait for one another
     seen: set[tuple[int, int]] = set()

@@ -275,13 +275,15 @@ def test_chunks_alone() -> None:
 SLOW = """
 import threading, time
 import numpy as np
-from hotloop import MLP, Trainer
+from hotloop import MLP, Callback, Trainer
 X = np.random.default_rng(0).normal(size=(64, 20)).astype(np.float32)
 def source():
     yield X, X[:, 0]
-    print("ready", flush=True)
     time.sleep(30)
-model, trainer = MLP([20, 1]), Trainer(epochs=2)
+class Say(Callback):
+    def piece(self, run):
+        print("ready", flush=True)
+model, trainer = MLP([20, 1]), Trainer(epochs=2, callbacks=[Say()])
 try:
     trainer.fit(model, source)
 except KeyboardInterrupt as error:
@@ -294,7 +296,7 @@ def test_ctrl_c_while_a_chunk_is_waited_for() -> None:
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "ready\n"
-        time.sleep(1.5)
+        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     finally:
@@ -354,6 +356,38 @@ def test_partial_fit_that_diverges_leaves_the_weights_from_before() -> None:
     assert np.isfinite(trainer.partial_fit(model, X, Y)) and np.isfinite(model.params).all()
 
 
+@pytest.mark.parametrize("optimizer", [SGD(0.01), SGD(0.001, 0.9), Adam(0.01)], ids=str)
+@pytest.mark.parametrize("schedule", [None, ExponentialDecay(0.99, per="step"), CosineDecay(300, per="step")])
+def test_learn_one_and_partial_fit_carry_on_one_another(optimizer: Any, schedule: Any) -> None:
+    """Row by row, in parts, or in turn: the same steps, with the same optimiser's state and rates."""
+    models = [MLP([5, 6, 1], seed=1) for _ in range(3)]
+    trainers = [Trainer(None, optimizer, schedule, 1, shuffle=False) for _ in models]
+    rows = X.astype(np.float32)
+    for i in range(0, 300, 30):
+        part = slice(i % 60, i % 60 + 30)
+        trainers[0].partial_fit(models[0], rows[part], Y[part])
+        for x, value in zip(rows[part], Y[part], strict=True):
+            trainers[1].learn_one(models[1], x, value)
+        if i % 60:
+            trainers[2].partial_fit(models[2], rows[part], Y[part])
+        else:
+            for x, value in zip(rows[part], Y[part], strict=True):
+                trainers[2].learn_one(models[2], x, value)
+    for model in models[1:]:
+        np.testing.assert_allclose(model.params, models[0].params, rtol=1e-5, atol=1e-7)
+
+
+def test_a_row_that_is_refused_is_no_step() -> None:
+    models = [MLP([5, 1], seed=1) for _ in range(2)]
+    trainers = [Trainer(None, SGD(0.01), ExponentialDecay(0.5, per="step"), 1) for _ in models]
+    for i in range(8):
+        trainers[0].learn_one(models[0], X[i], Y[i])
+        trainers[1].learn_one(models[1], X[i], Y[i])
+        with pytest.raises(ValueError, match="x: got shape"):
+            trainers[1].learn_one(models[1], X[i, :3], Y[i])
+    assert models[0].params.tobytes() == models[1].params.tobytes()
+
+
 def test_what_partial_fit_refuses() -> None:
     model = MLP([5, 1], seed=1)
     before = model.params.tobytes()
@@ -363,4 +397,11 @@ def test_what_partial_fit_refuses() -> None:
         Trainer().partial_fit(model, X[:, :2], Y)
     with pytest.raises(ValueError, match=r"schedule: OneCycle.* expected its length in steps"):
         Trainer(schedule=OneCycle()).partial_fit(model, X, Y)
+    with pytest.raises(ValueError, match=r"schedule: OneCycle.* expected its length in steps"):
+        Trainer(schedule=OneCycle()).learn_one(model, X[0], Y[0])
+    for schedule in (ReduceOnPlateau(), Warmup(2, Warmup(3, ReduceOnPlateau()))):
+        with pytest.raises(ValueError, match="schedule: ReduceOnPlateau goes by the figures of epochs"):
+            Trainer(schedule=schedule).partial_fit(model, X, Y)
+        with pytest.raises(ValueError, match="schedule: ReduceOnPlateau goes by the figures of epochs"):
+            Trainer(schedule=schedule).learn_one(model, X[0], Y[0])
     assert model.params.tobytes() == before and model.loss is None

@@ -120,7 +120,7 @@ def test_plateau_falls_with_the_validation_loss_and_begins_afresh() -> None:
 
 
 def test_plateau_without_its_figure_is_refused() -> None:
-    for schedule in (ReduceOnPlateau(), Warmup(2, ReduceOnPlateau())):
+    for schedule in (ReduceOnPlateau(), Warmup(2, ReduceOnPlateau()), Warmup(2, Warmup(3, ReduceOnPlateau()))):
         with pytest.raises(ValueError, match=r"schedule: monitors 'val_loss', but there is no validation data"):
             Trainer(schedule=schedule).fit(MLP([4, 1]), X, Y)
     with pytest.raises(ValueError, match=r"schedule: monitors 'val_accuracy', but this training has only loss, lr"):

@@ -41,6 +41,7 @@ for dtype, rows in itertools.product(("float32", "float64"), forms):
                 early_stopping=EarlyStopping(2)
             )
             trainer.fit(model, rows, y)
+            trainer.learn_one(model, X[0], y[0])
             trainer.evaluate(model, rows, y)
             trainer.gradients(model, rows, y)
             model.predict(rows), model.predict_one(X[0]), model.predict_one(np.float32(X[0]))
