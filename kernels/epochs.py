@@ -127,12 +127,15 @@ def _restrain(rule, x, count, cost, scale, plan, work):
     added to the square (variant 2). Crammer, Dekel, Keshet, Shalev-Shwartz and Singer 2006, equation 9.
     """
     delta, k, zero = pointer(work, plan[1, SLOPE]), plan[1, WIDTH], cast(0.0, scale)
+    if scale == zero:
+        return
     square, slopes = cast(float(plan[1, HAS_BIAS]), scale), zero
     for i in range(count):
         square = fma(x[i], x[i], square)
     for j in range(k):
-        slopes = fma(delta[j], delta[j], slopes)
-    square *= slopes / (scale * scale)  # delta holds scale dloss/dz
+        slope = delta[j] / scale  # delta holds scale dloss/dz; the square of a large rate would be infinite
+        slopes = fma(slope, slope, slopes)
+    square *= slopes
     rate = -scale
     if rule.beta2 == 2.0:
         step = cost / (square + cast(0.5, rate) / rate)

@@ -1,7 +1,6 @@
 """Activations and losses of the user's own, from Numba functions, at the speed of the built-in ones."""
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numba
@@ -25,21 +24,40 @@ def _compiled(name: str, function: Any) -> Any:
     """A function that other compiled functions can call."""
     if not callable(function):
         raise TypeError(f"{name}: got {function!r}, expected a function, best one with @numba.njit.")
-    return function if hasattr(function, "py_func") else numba.njit(error_model="numpy")(function)
+    if hasattr(function, "py_func"):
+        return function
+    try:
+        return numba.njit(error_model="numpy")(function)
+    except TypeError as error:  # a NumPy function, a class, ...
+        raise TypeError(f"{name}: got {function!r}, expected a plain Python function: {error}") from error
 
 
 def _address(name: str, signature: Any, function: Callable[..., Any]) -> Any:
     """The function compiled for C; it must stay alive as long as its address is used."""
     try:
         return numba.cfunc(signature, error_model="numpy")(function)
-    except numba.core.errors.NumbaError as error:
-        reason = str(error).strip().splitlines()[-1]
+    except Exception as error:  # Numba lets through what it meets, an AttributeError of NumPy for one
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in nopython")]
+        reason = lines[0] if lines else type(error).__name__
         raise TypeError(
             f"{name}: Numba cannot compile it for numbers of type {signature.args[0].dtype}: {reason}"
         ) from error
 
 
-class Activation:
+class _Constant:
+    """What is never changed: a copy is the thing itself. Machine code has addresses of this process alone."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled: its machine code belongs to this process. Use MLP.save and load.")
+
+
+class Activation(_Constant):
     """f(z) and its slope f'(z), two functions of one number: MLP(..., activation=Activation(value, slope)).
 
     @numba.njit functions are taken as they are, others are compiled. A constant such as 0.5 makes float64 of a float32,
@@ -78,12 +96,13 @@ class Activation:
         return int(self._tables[name][2].ctypes.data)
 
 
-class Loss:
+class Loss(_Constant):
     """A loss of the user's own: Trainer(loss=Loss(value, slope)) or Loss(row=function).
 
     value, slope  loss(prediction, target) of one output and its derivative by the prediction; the loss of a sample is
                   their mean over its outputs
-    row           function(prediction, target, k, delta) of one sample: returns its loss, writes delta[j], j < k
+    row           function(prediction, target, k, delta) of one sample: returns its loss and writes its derivatives
+                  delta[j], j < k, all of which hold something else before; all three are arrays (k,)
     classes       True: row gets the number of the class instead of a row of targets, and predictions are classes
     """
 
@@ -118,24 +137,32 @@ class Loss:
             real = KINDS[name]
             at = types.CPointer(real)
             signature = real(at, at, types.int64, types.intp, at)
-            self._functions[name] = _address(f"loss {self.name}", signature, self._function)
+            self._functions[name] = _address(f"loss {self.name}", signature, self._function(np.dtype(dtype).type))
         return int(self._functions[name].address)
 
-    @cached_property
-    def _function(self) -> Callable[..., Any]:
+    def _function(self, real: type) -> Callable[..., Any]:
         value: Any = self.value
         slope: Any = self.slope
         row: Any = self.row
+
+        def kept(prediction, k):  # type: ignore[no-untyped-def]
+            """A copy: delta may be the memory of the prediction. It costs 20 ns."""
+            copied = np.empty(k, real)
+            for j in range(k):
+                copied[j] = prediction[j]
+            return copied
+
+        copy = numba.njit(error_model="numpy")(kept)
         if self.classes:
 
             def by_class(prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
-                return row(prediction, label, k, delta)
+                return row(copy(prediction, k), label, k, numba.carray(delta, (k,)))
 
             return by_class
         if row is not None:
 
             def by_row(prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
-                return row(prediction, target, k, delta)
+                return row(copy(prediction, k), numba.carray(target, (k,)), k, numba.carray(delta, (k,)))
 
             return by_row
 

@@ -11,9 +11,12 @@ from hotloop.engine import Engine
 from hotloop.kernels import online
 from hotloop.kernels.updates import Rule
 from hotloop.mlp import MLP
-from hotloop.objectives import Objective
+from hotloop.objectives import CUSTOM, Objective
 
-SCALARS, KNOWN = (int, float, str, np.int64), 4096  # truths of which the checked form is kept, and how many at most
+FLOATS = (float, np.float64, np.float32)
+SCALARS = (int, str, np.int64, np.int32, np.str_, *FLOATS)  # truths of which the checked form is kept
+KNOWN = 4096  # of them at most
+PLAIN = ("mse", "mae", "huber", CUSTOM)  # losses whose targets may be any finite number
 
 
 class Learner:
@@ -27,6 +30,8 @@ class Learner:
         samples, regular, scratch = engine.samples, engine.regular, engine.scratch
         self._truth = samples.labels if len(samples.labels) else samples.targets[0]
         self._known: dict[Any, Any] = {}
+        plain = model.loss in PLAIN and len(samples.labels) == 0 and len(self._truth) == 1
+        self._largest = float(np.finfo(model.dtype).max) if plain else -1.0  # what needs no check
         constants = [rule.beta1, rule.beta2, rule.eps, rule.weight_decay, regular.l1, regular.l2, regular.clip_value]
         self._arrays: dict[str, NDArray[Any]] = {  # alive as long as their addresses are in the book
             "plan": engine.network.plan,
@@ -45,7 +50,10 @@ class Learner:
     def learn(self, x: ArrayLike, y: Any, lr: float) -> float:
         """Train on one row x (n_features,) with its truth y; the loss before the step."""
         row = self.model._row(x)
-        if y.__class__ in SCALARS and y in self._known:
+        kind = y.__class__
+        if kind in FLOATS and -self._largest <= y <= self._largest:
+            self._truth[0] = y
+        elif kind in SCALARS and y in self._known:
             self._truth[0] = self._known[y]
         else:
             self._truth[:] = self._checked(y)

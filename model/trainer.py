@@ -121,6 +121,10 @@ class Trainer:
         self._learner: Learner | None = None  # what learn_one goes on with
         self._course: Course | None = None  # what both share
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: not what learn_one and partial_fit go on with, which has addresses in it."""
+        return self.__dict__ | {"_online": None, "_learner": None, "_course": None}
+
     def fit(
         self,
         model: MLP,
@@ -196,7 +200,7 @@ class Trainer:
         """
         learner, course = self._learner, self._course
         if learner is None or course is None or learner.model is not model:
-            learner = self._learner = self._make_learner(model, y)
+            learner = self._learner = self._make_learner(model, x, y)
             course = self._carried(model)
         try:
             loss = learner.learn(x, y, next(course.ahead))
@@ -206,13 +210,16 @@ class Trainer:
         course.step += 1
         return loss
 
-    def _make_learner(self, model: MLP, y: Any) -> Learner:
+    def _make_learner(self, model: MLP, x: ArrayLike, y: Any) -> Learner:
         def read(truth: ArrayLike) -> Objective:
             objective = bind(self.loss, model, truth, 1)
             return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
 
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
+        if isinstance(self.optimizer, AveragedSGD):
+            raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; learn_one has no end.")
+        check.finite("x", model._row(x), np.asarray(x))
         one_by_one = copy(self)
         one_by_one.batch_size, one_by_one.threads = 1, 1
         data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
@@ -295,6 +302,7 @@ class Trainer:
         changes_inputs = self.regularization.changes_inputs(len(model.weights))
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
         lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
+        lazy = lazy and not changes_inputs  # noise moves every weight
         return Engine(
             model._network,
             data.rows,
@@ -338,6 +346,8 @@ class Trainer:
     def suits(self, model: MLP, data: Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
         self.regularization.shares(len(model.weights))
+        if isinstance(self.optimizer, AveragedSGD) and self.regularization.max_norm:
+            raise ValueError("optimizer: AveragedSGD got max_norm beside it, but its mean is taken before that.")
         if isinstance(self.optimizer, PassiveAggressive):
             plain = self.regularization.direct and not self.regularization.changes_inputs(len(model.weights))
             one_slope = len(data.objective.labels) or model.sizes[-1] == 1
