@@ -184,7 +184,7 @@ class Trainer:
             self._online = Fitting(self, model, data, None, course=course)
         loss = self._online.go_on(data, course)
         if not math.isfinite(loss):
-            self._online = self._learner = None
+            self._forget()
         return loss
 
     def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
