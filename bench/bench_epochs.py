@@ -40,13 +40,14 @@ def hotloop_epoch(batch_size: int, optimizer: SGD) -> Callable[..., float]:
     objective = bind(None, model, y, len(y))
     engine = Engine(model._network, inputs.dense(X), objective, batch_size, 1, batch_size == 1)
     state = optimizer.init(model.params)
-    rule = optimizer.rule(LR, np.zeros_like(model.params), state)
+    plain = batch_size <= epochs.BLOCK and optimizer.momentum == 0.0
+    rule = optimizer.rule(np.array([LR]), np.zeros_like(model.params[: 0 if plain else None]), state)
 
     def epoch(*parameters: Array) -> float:
         mine = [array for pair in zip(model.weights, model.biases, strict=True) for array in pair]
         for array, values in zip(mine, parameters, strict=True):
             array[:] = values
-        state[:] = 0
+        state.first[:] = 0
         total = engine.run(0, ROWS, rule)
         for array, values in zip(mine, parameters, strict=True):
             values[:] = array

@@ -7,7 +7,7 @@ NaN gives NaN. The array kernels choose by an integer code, outside their loops.
 from collections.abc import Callable
 from typing import Any
 
-from hotloop.kernels import scalar
+from hotloop.kernels import custom, scalar
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import cast
 
@@ -150,6 +150,8 @@ def apply(code, z, n, a):
         _softplus(z, n, a)
     else:
         _identity(z, n, a)
+        if code >= custom.LEAST_CODE:
+            custom.apply(code, a, n)
 
 
 @jit
@@ -175,6 +177,8 @@ def value_and_slope(code, z, n, a, slope):
         _softplus_slope(z, n, a, slope)
     else:
         _identity_slope(z, n, a, slope)
+        if code >= custom.LEAST_CODE:
+            custom.activate(code, a, n, slope)
 
 
 @jit

@@ -9,25 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import activations, barrier, losses, network, sparse, updates
+from hotloop.kernels import activations, barrier, losses, network, regularize, sparse, updates
 from hotloop.kernels.dense import add_outer, add_rows, product, update_and_forward
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
-from hotloop.kernels.simd import TILE_ROWS, advance, cast, pointer
+from hotloop.kernels.simd import TILE_ROWS, advance, cast, fma, pointer
 
 BLOCK = 512  # most rows of a block: a larger batch adds block after block into the gradient buffer
-
-SGD, MOMENTUM, NESTEROV, GRADIENT_ONLY = range(4)
-
-
-class Rule(NamedTuple):
-    """How a gradient moves the parameters: the code, its buffers and its constants."""
-
-    code: int  # SGD, MOMENTUM, NESTEROV; GRADIENT_ONLY leaves the last batch's gradient in grad and moves nothing
-    lr: float
-    momentum: float
-    grad: Any  # (n_params,), used by every rule but plain SGD on at most BLOCK rows
-    state: Any  # (n_params,) velocity; (0,) where the rule has none
 
 
 class Scratch(NamedTuple):
@@ -36,24 +24,25 @@ class Scratch(NamedTuple):
     work: Any  # values and slopes, see network
     lists: network.Lists  # per-sample: of every layer's inputs, laid out like work; mini-batch: of the input rows
     row_loss: Any  # (BLOCK,) float64
+    squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
     meeting: Any  # (1,) int64, the barrier's counter
 
 
 @jit
-def per_sample(net, samples, start, stop, loss, lr, scratch):
+def per_sample(net, samples, start, stop, loss, rule, regular, scratch):
     """SGD, one step per sample. Only weights under non-zero units are read and written, and under non-zero inputs.
 
     Without `samples.listed` every input weight is visited, in one pass for the last sample's update and this one's
     forward. Each sample's loss, taken before its own step, is added to scratch.total, which is returned. params change
-    in place.
+    in place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
     """
     plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
-    (X, entry_values, entry_indices, entry_starts), targets, labels, order, listed = samples
-    work, (list_indices, list_values, _), _, loss_sum, _ = scratch
+    (X, entry_values, entry_indices, entry_starts), targets, labels, weights, order, listed = samples
+    work, (list_indices, list_values, _), _, _, loss_sum, _ = scratch
+    truth, rates, dropout = (targets, labels, weights), rule.rates, regular.dropout
     layers, width, padded = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
     counts = np.zeros(layers, np.int64)
-    scale = cast(-lr, params[0])
     weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
     z, delta = pointer(work, plan[1, VALUE]), pointer(work, plan[1, SLOPE])
     for j in range(padded):
@@ -78,9 +67,15 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
             update_and_forward(last, delta, x, width, weight, padded, padded, z)
         network.activate(plan, work, 1, 0, 1)
         for layer in range(2, layers):
+            if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
+                regularize.drop(plan, work, layer - 1, 0, position, regular)
             _forward_row(plan, params, work, layer, list_indices, list_values, counts)
             network.activate(plan, work, layer, 0, 1)
-        total += network.output_delta(plan, work, targets, labels, sample, 0, loss, scale)
+        scale = cast(-rates[min(position, rates.shape[0] - 1)], params[0])
+        cost = network.output_delta(plan, work, truth, sample, 0, loss, scale)
+        total += cost
+        if rule.code == updates.PASSIVE_AGGRESSIVE:
+            _restrain(rule, value if listed else x, count if listed else width, cost, scale, plan, work)
         if listed and not _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
             continue  # a sample beyond the margin of a hinge, or one that a perceptron knows
         network.backward(plan, params, work, 0, 1)
@@ -97,6 +92,29 @@ def per_sample(net, samples, start, stop, loss, lr, scratch):
         add_outer(x, width, delta, weight, padded, padded)
     loss_sum[0] = total
     return total
+
+
+@inner
+def _restrain(rule, x, count, cost, scale, plan, work):
+    """Make the step the smallest that ends the loss of this sample, and no larger than the rate allows.
+
+    The step of one layer along -dloss/dparams is loss / |dloss/dparams|^2: at most lr (variant 1), or with 1 / (2 lr)
+    added to the square (variant 2). Crammer, Dekel, Keshet, Shalev-Shwartz and Singer 2006, equation 9.
+    """
+    delta, k, zero = pointer(work, plan[1, SLOPE]), plan[1, WIDTH], cast(0.0, scale)
+    square, slopes = cast(float(plan[1, HAS_BIAS]), scale), zero
+    for i in range(count):
+        square = fma(x[i], x[i], square)
+    for j in range(k):
+        slopes = fma(delta[j], delta[j], slopes)
+    square *= slopes / (scale * scale)  # delta holds scale dloss/dz
+    rate = -scale
+    if rule.beta2 == 2.0:
+        step = cost / (square + cast(0.5, rate) / rate)
+    else:
+        step = min(rate, cost / square) if square > zero else zero
+    for j in range(k):
+        delta[j] *= step / rate
 
 
 @inner
@@ -130,33 +148,29 @@ def _update_row(plan, params, work, layer, indices, values, counts):
 
 
 @inner
-def _apply(rule, params, begin, end):
-    """Move params[begin:end] by the gradient buffer."""
-    p, g = params[begin:end], rule.grad[begin:end]
-    if rule.code == MOMENTUM:
-        updates.momentum(p, g, rule.state[begin:end], rule.lr, rule.momentum)
-    elif rule.code == NESTEROV:
-        updates.nesterov(p, g, rule.state[begin:end], rule.lr, rule.momentum)
-    elif rule.code == SGD:
-        updates.sgd(p, g, rule.lr)
-
-
-@inner
-def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads):
+def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
     plan, params = net
-    targets, labels, order, listed = samples.targets, samples.labels, samples.order, samples.listed
-    work, lists, row_loss, _, meeting = scratch
+    truth, order, listed = (samples.targets, samples.labels, samples.weights), samples.order, samples.listed
+    work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
+    layers, dropout = plan.shape[0], regular.dropout
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
         share = -(-some // (threads * TILE_ROWS)) * TILE_ROWS  # whole tiles for each thread
         begin, end = min(some, thread * share), min(some, (thread + 1) * share)
         network.load_rows(plan, work, lists, samples, position + first, begin, end)
-        network.forward(plan, params, work, lists, listed, begin, end)
+        if regular.noise > 0.0:
+            for r in range(begin, end):
+                regularize.add_noise(plan, work, r, position + first + r, regular)
+        for layer in range(1, layers):
+            if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
+                for r in range(begin, end):
+                    regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
+            network.forward(plan, params, work, lists, listed, layer, begin, end)
         for r in range(begin, end):
             sample = order[position + first + r]
-            row_loss[r] = network.output_delta(plan, work, targets, labels, sample, r, loss, scale)
+            row_loss[r] = network.output_delta(plan, work, truth, sample, r, loss, scale)
         network.backward(plan, params, work, begin, end)
         barrier.wait(meeting, threads)
         if thread == 0:
@@ -167,28 +181,50 @@ def _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, 
     return total
 
 
+@inner
+def _step(net, rule, regular, lr, scratch, thread, threads):
+    """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
+    plan, params = net
+    grad, squares, meeting = rule.grad, scratch.squares, scratch.meeting
+    blocks = squares.shape[0]
+    first, last = blocks * thread // threads, blocks * (thread + 1) // threads
+    begin, end = min(params.shape[0], first * regularize.BLOCK), min(params.shape[0], last * regularize.BLOCK)
+    if regular.l1 > 0.0 or regular.l2 > 0.0:
+        regularize.penalise(plan, params, grad, regular.l1, regular.l2, begin, end)
+    if regular.clip_value > 0.0:
+        regularize.clip_values(grad, regular.clip_value, begin, end)
+    if regular.clip_norm > 0.0:
+        regularize.sum_squares(grad, squares, first, last)
+        barrier.wait(meeting, threads)
+        regularize.scale_to_norm(grad, squares, regular.clip_norm, begin, end)
+    if rule.code != updates.GRADIENT_ONLY:
+        updates.apply(rule, params, begin, end, lr)
+    barrier.wait(meeting, threads)
+    if thread == 0:
+        updates.tick(rule)
+    if regular.max_norm > 0.0:
+        regularize.limit_norms(plan, params, regular.max_norm, thread, threads)
+        barrier.wait(meeting, threads)
+
+
 @jit
-def mini_batch(net, samples, start, stop, batch_size, loss, rule, scratch, thread, threads):
+def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scratch, thread, threads):
     """One step per batch of batch_size samples (the last may be smaller), on `threads` threads.
 
     Each sample's loss, taken before its batch's step, is added to scratch.total, which thread 0 returns.
-    params, rule.grad and rule.state change in place.
+    params and the buffers of the rule change in place. With an empty rule.grad the step is plain SGD without penalties,
+    of at most BLOCK rows, straight into the weights.
     """
-    params, grad, meeting = net.params, rule.grad, scratch.meeting
+    params, rates, direct = net.params, rule.rates, rule.grad.shape[0] == 0
     total = scratch.total[0]
-    begin, end = params.shape[0] * thread // threads, params.shape[0] * (thread + 1) // threads
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
-        fused = rule.code == SGD and rows <= BLOCK  # straight into the weights, without a gradient buffer
-        scale = cast((-rule.lr if fused else 1.0) / rows, params[0])
-        if not fused:
-            grad[begin:end] = 0
-            barrier.wait(meeting, threads)
-        into = pointer(params, 0) if fused else pointer(grad, 0)
-        total += _gradient(net, into, samples, position, rows, loss, scale, scratch, thread, threads)
-        if not fused:
-            _apply(rule, params, begin, end)
-            barrier.wait(meeting, threads)
+        lr = rates[min(position // batch_size, rates.shape[0] - 1)]
+        scale = cast((-lr if direct else 1.0) / rows, params[0])
+        into = pointer(params, 0) if direct else pointer(rule.grad, 0)
+        total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
+        if not direct:
+            _step(net, rule, regular, lr, scratch, thread, threads)
     if thread == 0:
         scratch.total[0] = total
     return total

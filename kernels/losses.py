@@ -5,7 +5,7 @@ delta[j] = dvalue / dprediction[j] in place. It returns the value in the type of
 outputs divide by k, as PyTorch's "mean" does. delta may be prediction. Rows are vectors or pointers.
 """
 
-from hotloop.kernels import activations, scalar
+from hotloop.kernels import activations, custom, scalar
 from hotloop.kernels.jit import jit
 from hotloop.kernels.simd import cast
 
@@ -267,6 +267,8 @@ def row(code, prediction, target, label, k, delta):
         return poisson_rate(prediction, target, k, delta)
     if code == PERCEPTRON:
         return perceptron(prediction, target, k, delta)
+    if code >= custom.LEAST_CODE:
+        return custom.row(code, prediction, target, label, k, delta)
     if code == HINGE_CLASS:
         return hinge_class(prediction, label, k, delta)
     if code == SQUARED_HINGE_CLASS:

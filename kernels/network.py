@@ -42,8 +42,11 @@ class Samples(NamedTuple):
     inputs: Inputs
     targets: Any  # (n, n_outputs) of the parameters' dtype
     labels: Any  # (n,) int32
+    weights: (
+        Any  # (n,) of the parameters' dtype, what each sample's loss is multiplied by; (0,) where all count the same
+    )
     order: Any  # (n,) int64, the sample at each position of the epoch
-    listed: int  # 1: only non-zero inputs are visited, as always with compressed rows; 0: every input is
+    listed: int  # 1: only non-zero inputs are visited; 0: every input is, and compressed rows are filled out one by one
 
 
 class Lists(NamedTuple):
@@ -75,37 +78,40 @@ def load_rows(plan, work, lists, samples, position, begin, end):
         if entry_starts.shape[0] == 0:
             fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
         index, value, ends = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
+        row = pointer(work, base + r * stride)
         if entry_starts.shape[0] > 0:
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
             entries = pointer(entry_indices, at), pointer(entry_values, at)
-            sparse.load_listed(entries[0], entries[1], count, width, index, value, ends)
+            if listed:
+                sparse.load_listed(entries[0], entries[1], count, width, index, value, ends)
+            else:
+                sparse.fill_out(entries[0], entries[1], count, width, row)
         elif listed:
             sparse.load_dense(pointer(X, sample * width), width, index, value, ends)
         else:
-            source, row = pointer(X, sample * width), pointer(work, base + r * stride)
+            source = pointer(X, sample * width)
             for j in range(width):
                 row[j] = source[j]
 
 
 @inner
-def forward(plan, params, work, lists, listed, begin, end):
-    """Rows begin .. end of the block through every layer: values and slopes."""
-    for layer in range(1, plan.shape[0]):
-        below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
-        z = pointer(work, plan[layer, VALUE])
-        weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
-        width, x_row = plan[below, WIDTH], plan[below, STRIDE]
-        if layer == 1 and listed:
-            for r in range(begin, end):
-                for j in range(padded):
-                    z[r * stride + j] = bias[j]
-            blocks = (width + sparse.SPAN - 1) // sparse.SPAN
-            entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
-            sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
-        else:
-            x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
-            product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
-        activate(plan, work, layer, begin, end)
+def forward(plan, params, work, lists, listed, layer, begin, end):
+    """Rows begin .. end of the block through one layer: values and slopes."""
+    below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
+    z = pointer(work, plan[layer, VALUE])
+    weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
+    width, x_row = plan[below, WIDTH], plan[below, STRIDE]
+    if layer == 1 and listed:
+        for r in range(begin, end):
+            for j in range(padded):
+                z[r * stride + j] = bias[j]
+        blocks = (width + sparse.SPAN - 1) // sparse.SPAN
+        entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
+        sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
+    else:
+        x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
+        product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
+    activate(plan, work, layer, begin, end)
 
 
 @inner
@@ -118,8 +124,10 @@ def activate(plan, work, layer, begin, end):
 
 
 @inner
-def output_delta(plan, work, targets, labels, sample, r, loss, scale):
-    """The loss of row r, whose truth is `sample`; its output slope becomes scale dloss/dz."""
+def output_delta(plan, work, truth, sample, r, loss, scale):
+    """The weighted loss of row r, whose truth (targets, labels, weights) is `sample`'s; its output slope becomes scale
+    times dloss/dz."""
+    targets, labels, weights = truth
     top = plan.shape[0] - 1
     k = plan[top, WIDTH]
     a = pointer(work, plan[top, VALUE] + r * plan[top, STRIDE])
@@ -130,6 +138,9 @@ def output_delta(plan, work, targets, labels, sample, r, loss, scale):
     if softmax:
         activations.softmax(a, k, a)
     value = losses.row(loss, a, target, label, k, delta if softmax else a)
+    if weights.shape[0] > 0:
+        value *= weights[sample]
+        scale *= weights[sample]
     if softmax:
         mean = cast(0.0, value)
         for j in range(k):

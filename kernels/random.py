@@ -9,7 +9,7 @@ import numpy as np
 from hotloop.kernels.jit import jit
 from hotloop.kernels.scalar import log
 
-SHUFFLE, INIT = 1, 2  # kinds of streams
+SHUFFLE, INIT, DROPOUT, NOISE = 1, 2, 3, 4  # kinds of streams
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -77,18 +77,24 @@ def fill_uniform(seed, stream, limit, out):
 
 
 @jit
-def fill_normal(seed, stream, scale, out):
-    """Fill out (rows, columns) in place with normal draws of mean 0 and standard deviation `scale`.
+def normal(seed, kind, stream, index):
+    """A float64 normal draw of mean 0 and standard deviation 1.
 
     Marsaglia's polar method (SIAM Review 6, 1964): only square root and our own logarithm, so the same bits everywhere.
     """
+    s, u, attempt = 0.0, 0.0, 0
+    while s >= 1.0 or s == 0.0:
+        a, b = uniform(seed, kind, stream, index * 64 + attempt)
+        u, v = 2.0 * a - 1.0, 2.0 * b - 1.0
+        s = u * u + v * v
+        attempt += 1
+    return u * np.sqrt(-2.0 * log(s) / s)
+
+
+@jit
+def fill_normal(seed, stream, scale, out):
+    """Fill out (rows, columns) in place with normal draws of mean 0 and standard deviation `scale`."""
     rows, columns = out.shape
     for r in range(rows):
         for c in range(columns):
-            s, u, attempt = 0.0, 0.0, 0
-            while s >= 1.0 or s == 0.0:
-                a, b = uniform(seed, INIT, stream, (r * columns + c) * 64 + attempt)
-                u, v = 2.0 * a - 1.0, 2.0 * b - 1.0
-                s = u * u + v * v
-                attempt += 1
-            out[r, c] = scale * u * np.sqrt(-2.0 * log(s) / s)
+            out[r, c] = scale * normal(seed, INIT, stream, r * columns + c)

@@ -109,6 +109,15 @@ def load_listed(source_index, source_value, count, n, index, value, ends):
 
 
 @inner
+def fill_out(index, value, count, n, x):
+    """x[:n] = the row that is listed."""
+    for j in range(n):
+        x[j] = cast(0.0, x[j])
+    for k in range(count):
+        x[index[k]] = value[k]
+
+
+@inner
 def forward_block(lists, list_row, begin, end, blocks, weight, weight_row, columns, out, out_row):
     """out[r, c] += sum_k value[k] weight[index[k], c] for listed rows begin .. end.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hotloop.history import History
     from hotloop.mlp import MLP
-    from hotloop.optimizers import SGD
+    from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, PassiveAggressive, RMSprop
     from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
     from hotloop.stopping import EarlyStopping
     from hotloop.trainer import DivergenceWarning, Trainer
@@ -23,12 +23,20 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "AveragedSGD",
     "Constant",
     "CosineDecay",
     "DivergenceWarning",
     "EarlyStopping",
     "ExponentialDecay",
     "History",
+    "Lion",
+    "PassiveAggressive",
+    "RMSprop",
     "StepDecay",
     "Trainer",
 ]
@@ -36,6 +44,14 @@ __all__ = [
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
 _HOME = {
     "MLP": "mlp",
+    "AdamW": "optimizers",
+    "Adam": "optimizers",
+    "Adadelta": "optimizers",
+    "Adagrad": "optimizers",
+    "AveragedSGD": "optimizers",
+    "Lion": "optimizers",
+    "PassiveAggressive": "optimizers",
+    "RMSprop": "optimizers",
     "SGD": "optimizers",
     "Constant": "schedules",
     "CosineDecay": "schedules",

@@ -7,18 +7,21 @@ from numpy.typing import NDArray
 
 from hotloop.engine import Engine
 from hotloop.inputs import Rows
-from hotloop.kernels.epochs import GRADIENT_ONLY, Rule
 from hotloop.kernels.network import Network
 from hotloop.objectives import Objective
+from hotloop.optimizers import gradient_only
+from hotloop.regularization import Regularization
 
 BATCHES, ROUNDS, MOST_ROWS = 8, 30, 4096
 
 
-def gradient(network: Network, rows: Rows, objective: Objective) -> tuple[float, NDArray[Any]]:
-    """Mean loss over the rows, and its gradient in the layout of the parameters."""
-    engine = Engine(network, rows, objective, len(rows), 1, per_sample=False)
+def gradient(
+    network: Network, rows: Rows, objective: Objective, penalties: Regularization | None = None
+) -> tuple[float, NDArray[Any]]:
+    """Mean loss over the rows, and its gradient in the layout of the parameters, that of the penalties included."""
+    engine = Engine(network, rows, objective, len(rows), 1, regularization=penalties)
     grad = np.zeros_like(network.params)
-    total = engine.run(0, len(rows), Rule(GRADIENT_ONLY, 0.0, 0.0, grad, grad[:0]))
+    total = engine.run(0, len(rows), gradient_only(grad))
     return total / len(rows), grad
 
 

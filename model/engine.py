@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import epochs
+from hotloop.kernels import epochs, regularize, updates
 from hotloop.kernels.network import PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.sparse import SPAN
 from hotloop.objectives import Objective
+from hotloop.regularization import Regularization
 
 PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
@@ -95,13 +96,25 @@ class Engine:
     """One model, one objective, one batch size: the working memory of a fit, and the call of its kernel."""
 
     def __init__(
-        self, network: Network, rows: Rows, objective: Objective, batch_size: int, threads: int, per_sample: bool
+        self,
+        network: Network,
+        rows: Rows,
+        objective: Objective,
+        batch_size: int,
+        threads: int,
+        per_sample: bool = False,
+        regularization: Regularization | None = None,
+        seed: int = 0,
     ) -> None:
         self.n, self.batch_size, self.per_sample = len(rows), batch_size, per_sample
         self.code = objective.code
         self.order = np.arange(self.n)
-        listed = int(rows.compressed or rows.density() < _sparse_below(int(network.plan[1, WIDTH]), per_sample))
-        self.samples = Samples(rows.arrays, objective.targets, objective.labels, self.order, listed)
+        layers = len(network.plan) - 1
+        regularization = regularization or Regularization()
+        self.regular = regularization.for_kernels(layers, seed)
+        sparse = rows.compressed or rows.density() < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
+        listed = int(sparse and not regularization.changes_inputs(layers))
+        self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
         block = 1 if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
@@ -112,6 +125,7 @@ class Engine:
             layout.aligned(size, dtype),
             Lists(layout.aligned(lists, np.int32), layout.aligned(lists, dtype), layout.aligned(marks, np.int32)),
             np.zeros(epochs.BLOCK),
+            np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),
         )
@@ -126,7 +140,7 @@ class Engine:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def run(self, start: int, stop: int, rule: epochs.Rule) -> float:
+    def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
         pace, size = self._pace, self.batch_size
         if pace.probing():
@@ -139,20 +153,21 @@ class Engine:
         pace.note(pace.threads, stop - start, self._timed(pace.threads, start, stop, rule))
         return float(self.scratch.total[0])
 
-    def restart(self) -> None:
-        """Begin a new sum of losses."""
+    def restart(self, epoch: int) -> None:
+        """Begin an epoch: a new sum of losses, new draws of dropout and noise."""
         self.scratch.total[0] = 0.0
+        self.regular = self.regular._replace(epoch=epoch)
 
-    def _timed(self, threads: int, start: int, stop: int, rule: epochs.Rule) -> float:
+    def _timed(self, threads: int, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on these positions with this many threads; return the seconds it took."""
-        net, samples, code, scratch = self.network, self.samples, self.code, self.scratch
-        began = time.perf_counter()
+        net, samples, code, regular, scratch = self.network, self.samples, self.code, self.regular, self.scratch
+        size, began = self.batch_size, time.perf_counter()
         if self.per_sample:
-            epochs.per_sample(net, samples, start, stop, code, rule.lr, scratch)
+            epochs.per_sample(net, samples, start, stop, code, rule, regular, scratch)
         else:
 
             def work(thread: int) -> None:
-                epochs.mini_batch(net, samples, start, stop, self.batch_size, code, rule, scratch, thread, threads)
+                epochs.mini_batch(net, samples, start, stop, size, code, rule, regular, scratch, thread, threads)
 
             _together(self._pool, threads, work)
         return time.perf_counter() - began

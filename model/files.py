@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from hotloop.custom import Activation
     from hotloop.mlp import MLP
 
 VERSION = 1
+CUSTOM = "custom "  # begins the name of an activation that is not the library's own
 
 
 @contextmanager
@@ -46,8 +48,8 @@ def save(model: "MLP", path: Path) -> None:
     header = {
         "version": VERSION,
         "sizes": model.sizes,
-        "activations": model.activations,
-        "output": model.output,
+        "activations": [_name(activation) for activation in model.activations],
+        "output": _name(model.output),
         "bias": model.bias,
         "init": model.init,
         "dtype": str(model.dtype),
@@ -61,10 +63,26 @@ def save(model: "MLP", path: Path) -> None:
         beside.write_bytes(encode(arrays, metadata={"hotloop": json.dumps(header)}))
 
 
-def load(path: Path) -> "MLP":
+def _name(activation: "str | Activation") -> str:
+    """How an activation stands in a file; those of the user's own begin with a word that no other does."""
+    return activation if isinstance(activation, str) else CUSTOM + activation.name
+
+
+def _named(name: Any, custom: "Sequence[Activation]") -> Any:
+    """The activation of a name in a file."""
+    if not isinstance(name, str) or not name.startswith(CUSTOM):
+        return name
+    for activation in custom:
+        if activation.name == name.removeprefix(CUSTOM):
+            return activation
+    raise ValueError(f"it needs the activation {name.removeprefix(CUSTOM)!r}: pass it to load as custom=[...]")
+
+
+def load(path: Path, custom: "Sequence[Activation]" = ()) -> "MLP":
     """Read a model; see MLP.load."""
     from hotloop import check, initial
     from hotloop.mlp import DECISIONS, MLP
+    from hotloop.objectives import CUSTOM as LOSS_OF_OWN
     from hotloop.objectives import OUTPUTS
 
     if not path.is_file():
@@ -76,15 +94,15 @@ def load(path: Path) -> "MLP":
         _fits(header, arrays)
         model = MLP(
             header["sizes"],
-            list(header["activations"]),
-            header["output"],
+            [_named(name, custom) for name in header["activations"]],
+            _named(header["output"], custom),
             header["bias"],
             init="zeros",
             dtype=header["dtype"],
             seed=header["seed"],
         )
         model.init = check.choice("init", header["init"], initial.NAMES)
-        if header["decision"] not in DECISIONS or header["loss"] not in (None, *OUTPUTS):
+        if header["decision"] not in DECISIONS or header["loss"] not in (None, LOSS_OF_OWN, *OUTPUTS):
             raise ValueError(f"loss {header['loss']!r} with decision {header['decision']!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {path} is no Hotloop model: {error}") from None

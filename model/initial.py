@@ -21,7 +21,7 @@ VARIANCES = {
 NAMES = ("auto", "zeros", *(f"{family}_{shape}" for family in VARIANCES for shape in ("uniform", "normal")))
 
 
-def fill(weight: NDArray[Any], init: str, activation: str, seed: int, layer: int) -> None:
+def fill(weight: NDArray[Any], init: str, activation: object, seed: int, layer: int) -> None:
     """Fill weight (fan_in, fan_out) in place; "auto" is He's before a rectifier and Glorot's otherwise, uniform."""
     if init == "auto":
         init = "he_uniform" if activation in RECTIFIERS else "glorot_uniform"

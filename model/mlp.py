@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hotloop import check, engine, files, initial, inputs, layout, objectives
+from hotloop.custom import Activation, activation_code
 from hotloop.kernels import activations, epochs, network
 from hotloop.machine import available_threads
 
 DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
+DECISION_OF: dict[Any, str] = {"softmax": "argmax", "sigmoid": "threshold", "step": "threshold"}
 
 
 class MLP:
     """A multi-layer perceptron: a_0 = x, z_l = a_{l-1} @ weight_l + bias_l, a_l = f_l(z_l).
 
     sizes       units of the input, of every hidden layer and of the output
-    activation  of the hidden layers: one name, or one for each
+    activation  of the hidden layers: one name or Activation, or one for each
     output      activation of the last layer: identity, softmax (classes), sigmoid, step (perceptron), ...
     bias        False leaves every bias at zero
     init        "auto" (He's before rectifiers, Glorot's otherwise), he_, glorot_, lecun_ with uniform or normal, zeros
@@ -31,8 +33,8 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        activation: str | Sequence[str] = "relu",
-        output: str = "identity",
+        activation: "str | Activation | Sequence[str | Activation]" = "relu",
+        output: "str | Activation" = "identity",
         bias: bool = True,
         init: str = "auto",
         dtype: DTypeLike = "float32",
@@ -42,7 +44,7 @@ class MLP:
             raise ValueError(f"sizes: got {sizes!r}, expected two or more layer widths, such as [784, 128, 10].")
         self.sizes = tuple(check.integer(f"sizes[{i}]", width, 1) for i, width in enumerate(sizes))
         self.activations = _hidden(activation, len(self.sizes) - 2)
-        self.output = check.choice("output", output, activations.CODES)
+        self.output = output if isinstance(output, Activation) else check.choice("output", output, activations.CODES)
         if self.output == "softmax" and self.sizes[-1] == 1:
             raise ValueError("output: softmax over one unit is always 1; use 'sigmoid' for two classes.")
         self.bias = check.boolean("bias", bias)
@@ -50,9 +52,9 @@ class MLP:
         self.init = check.choice("init", init, initial.NAMES)
         self.seed = check.integer("seed", seed, 0, 2**63 - 1)
         self.loss: str | None = None
-        self.decision = {"softmax": "argmax", "sigmoid": "threshold", "step": "threshold"}.get(self.output, "value")
+        self.decision = DECISION_OF.get(self.output, "value")
         self.params = layout.aligned(layout.parameter_count(self.sizes), self.dtype)
-        codes = [activations.CODES[name] for name in (*self.activations, self.output)]
+        codes = [activation_code(each, self.dtype) for each in (*self.activations, self.output)]
         plan, self._row_work = layout.make_plan(self.sizes, codes, self.bias, 1)
         self._score_plan, _ = layout.make_plan(self.sizes, [*codes[:-1], activations.IDENTITY], self.bias, 1)
         self._row_shape = (self.sizes[0],)
@@ -101,7 +103,7 @@ class MLP:
     def forward(self, X: ArrayLike) -> NDArray[Any]:
         """Outputs (n, n_outputs) of the last activation for X (n, n_features)."""
         rows = inputs.read("X", X, self.sizes[0], self.dtype)
-        return engine.infer(self._network, rows, activations.CODES[self.output], available_threads())
+        return engine.infer(self._network, rows, self._network.plan[-1, network.ACTIVATION], available_threads())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predictions for X (n, n_features), by what the model was trained for.
@@ -110,7 +112,8 @@ class MLP:
         +1 for hinge; rates for poisson; else the outputs themselves. One output gives (n,), several (n, n_outputs).
         """
         rows = inputs.read("X", X, self.sizes[0], self.dtype)
-        code = activations.CODES[self.output] if self.decision in ("value", "exp") else activations.IDENTITY
+        plain = self.decision in ("value", "exp")
+        code = self._network.plan[-1, network.ACTIVATION] if plain else activations.IDENTITY
         return self._decide(engine.infer(self._network, rows, code, available_threads()))
 
     def predict_one(self, x: ArrayLike) -> Any:
@@ -165,18 +168,22 @@ class MLP:
         files.save(self, Path(path))
 
     @staticmethod
-    def load(path: str | Path) -> "MLP":
-        """Read a model that `save` wrote; runs no code of the file. Raises ValueError for anything else."""
-        return files.load(Path(path))
+    def load(path: str | Path, custom: Sequence[Activation] = ()) -> "MLP":
+        """Read a model that `save` wrote; runs no code of the file. Raises ValueError for anything else.
+
+        custom: the activations of your own that the model was made with; the file knows only their names.
+        """
+        return files.load(Path(path), custom)
 
 
-def _hidden(activation: str | Sequence[str], layers: int) -> tuple[str, ...]:
-    """One activation name per hidden layer."""
-    if not isinstance(activation, str | list | tuple):
+def _hidden(activation: Any, layers: int) -> tuple[str | Activation, ...]:
+    """One activation per hidden layer."""
+    if not isinstance(activation, str | Activation | list | tuple):
         raise TypeError(f"activation: got {activation!r}, expected a name, or one for each hidden layer.")
-    names = [activation] * layers if isinstance(activation, str) else list(activation)
-    for name in [activation] if isinstance(activation, str) else names:
-        if check.choice("activation", name, activations.CODES) == "softmax":
+    single = isinstance(activation, str | Activation)
+    names = [activation] * layers if single else list(activation)
+    for name in [activation] if single else names:
+        if not isinstance(name, Activation) and check.choice("activation", name, activations.CODES) == "softmax":
             raise ValueError("activation: softmax belongs to the output; expected a function of one unit.")
     if len(names) != layers:
         raise ValueError(f"activation: got {len(names)} names, expected {layers}, one for each hidden layer.")

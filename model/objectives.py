@@ -1,13 +1,14 @@
 """What training minimises: a loss bound to a model's output, and how y is read for it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check
+from hotloop.custom import Activation, Loss, activation_code
 from hotloop.kernels import activations, losses
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "perceptron": ("identity", "step"),
 }
 LOGITS = ("hinge", "squared_hinge", "logistic", "cross_entropy", "perceptron")
+CUSTOM = "custom"  # the name of a loss of the user's own
 DEFAULT = {"softmax": "cross_entropy", "sigmoid": "logistic", "step": "perceptron"}
 
 
@@ -39,6 +41,7 @@ class Objective:
     decision: str  # how a prediction is made of the outputs: see MLP.decision
     targets: NDArray[Any]  # (n, k), or (0, k) where the loss takes classes
     labels: NDArray[np.int32]  # (n,), or (0,)
+    weights: NDArray[Any]  # (n,) what each sample's loss is multiplied by, or (0,) where all count the same
 
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
@@ -82,16 +85,31 @@ class Objective:
 
     def take(self, rows: NDArray[np.int64]) -> "Objective":
         """The same objective for some of the samples."""
-        targets = self.targets[rows] if len(self.targets) else self.targets
-        labels = self.labels[rows] if len(self.labels) else self.labels
-        return Objective(self.loss, self.code, self.activation, self.decision, targets, labels)
+        parts = [part[rows] if len(part) else part for part in (self.targets, self.labels, self.weights)]
+        return Objective(self.loss, self.code, self.activation, self.decision, *parts)
+
+    def weighted(self, weights: NDArray[Any]) -> "Objective":
+        """The same objective with a weight for each sample."""
+        return replace(self, weights=check.for_kernels(weights, self.targets.dtype))
+
+    def smoothed(self, share: float) -> "Objective":
+        """Labels with this share of them spread evenly over all classes (Szegedy et al. 2016, section 7)."""
+        if self.loss not in ("cross_entropy", "logistic"):
+            raise ValueError(
+                f"label_smoothing: got {share} with loss {self.loss!r}, expected cross_entropy or logistic."
+            )
+        k = self.targets.shape[1]
+        rows = np.eye(k, dtype=self.targets.dtype)[self.labels] if len(self.labels) else self.targets
+        rows = rows * (1 - share) + share / (k if self.loss == "cross_entropy" else 2)
+        code, targets = losses.CODES[self.loss], check.for_kernels(rows, self.targets.dtype)
+        return replace(self, code=code, targets=targets, labels=self.labels[:0])
 
 
-def resolve(loss: str | None, output: str) -> str:
+def resolve(loss: str | None, output: str | Activation) -> str:
     """The loss to train an output with: the named one, or the output's own."""
     if loss is None:
-        return DEFAULT.get(output, "mse")
-    if output not in OUTPUTS[loss]:
+        return "mse" if isinstance(output, Activation) else DEFAULT.get(output, "mse")
+    if output not in OUTPUTS[loss] and not (isinstance(output, Activation) and loss in ("mse", "mae", "huber")):
         fitting = ", ".join(OUTPUTS[loss])
         reason = " (a step has no slope to follow)" if output == "step" else ""
         raise ValueError(
@@ -100,13 +118,15 @@ def resolve(loss: str | None, output: str) -> str:
     return loss
 
 
-def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") -> Objective:
+def bind(loss: str | Loss | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") -> Objective:
     """Check y for this loss and model, and bring it into the form of the kernels."""
-    loss = resolve(loss, model.output)
     k = model.sizes[-1]
     given = check.numeric(name, y)
     if given.ndim == 0 or given.shape[0] != n:
         raise ValueError(f"{name}: got shape {given.shape}, expected {n} rows, as many as X.")
+    if isinstance(loss, Loss):
+        return _bind_custom(loss, model, given, name)
+    loss = resolve(loss, model.output)
     if loss == "cross_entropy" and k == 1:
         raise ValueError("loss: cross_entropy needs two or more outputs; for one output use output 'sigmoid'.")
     by_class = loss in losses.CLASS_CODES and k > 1 and (given.ndim == 1 or given.shape[1:] == (1,))
@@ -116,15 +136,29 @@ def bind(loss: str | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") 
     if loss in LOGITS and not (loss in ("hinge", "squared_hinge") and model.output == "tanh"):
         activation = activations.IDENTITY
     else:
-        activation = activations.CODES[model.output]
+        activation = activation_code(model.output, model.dtype)
     if by_class:
         labels, targets = _labels(name, given, k), np.empty((0, k), model.dtype)
     else:
         labels, targets = np.empty(0, np.int32), _targets(name, given, loss, model)
-    return Objective(loss, code, activation, _decision(loss, model.output, by_class), targets, labels)
+    return Objective(
+        loss, code, activation, _decision(loss, model.output, by_class), targets, labels, targets.reshape(-1)[:0]
+    )
 
 
-def _decision(loss: str, output: str, by_class: bool) -> str:
+def _bind_custom(loss: Loss, model: "MLP", given: NDArray[Any], name: str) -> Objective:
+    """The same for a loss of the user's own."""
+    activation, k = activation_code(model.output, model.dtype), model.sizes[-1]
+    decision = "argmax" if loss.classes else "value"
+    labels, targets = np.empty(0, np.int32), np.empty((0, k), model.dtype)
+    if loss.classes:
+        labels = _labels(name, given, k)
+    else:
+        targets = _targets(name, given, CUSTOM, model)
+    return Objective(CUSTOM, loss.code(model.dtype), activation, decision, targets, labels, np.empty(0, model.dtype))
+
+
+def _decision(loss: str, output: str | Activation, by_class: bool) -> str:
     if by_class or loss == "cross_entropy" or output == "softmax":
         return "argmax"
     if loss in ("hinge", "squared_hinge"):

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -13,19 +13,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check, inputs
 from hotloop.curvature import gradient, largest_stable_lr
+from hotloop.custom import Loss
 from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
-from hotloop.kernels import activations
+from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
+from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
 from hotloop.machine import available_threads
 from hotloop.mlp import MLP
 from hotloop.objectives import OUTPUTS, Objective, bind
-from hotloop.optimizers import SGD
+from hotloop.optimizers import SGD, Optimizer, PassiveAggressive
 from hotloop.progress import Progress
+from hotloop.regularization import Regularization
 from hotloop.schedules import Constant, Schedule
 from hotloop.stopping import EarlyStopping
+from hotloop.weights import ClassWeight, weigh
 
 EXPLODED = 10.0  # an epoch's loss this many times that of the start, and of constant outputs, is divergence
 
@@ -46,22 +50,31 @@ class Trainer:
     """Fits a model to data by gradient descent: whole batch, mini-batch, or sample by sample.
 
     loss              mse, mae, huber, hinge, squared_hinge, logistic, cross_entropy, poisson or perceptron;
-                      None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse)
-    optimizer         SGD(lr, momentum, nesterov)
+                      None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse);
+                      or a Loss of your own
+    optimizer         SGD(lr, momentum, nesterov), Adam(lr), ...: see hotloop.optimizers
     schedule          factor of lr by (epoch, epochs), such as CosineDecay(); None: constant
     batch_size        1: per-sample SGD; n: mini-batch; None: full batch (gradient descent)
     shuffle, seed     a new order of the samples each epoch, drawn from the seed
     validation_split  share of the samples held out, drawn from the seed
     early_stopping    EarlyStopping(...); needs validation data if it monitors a validation figure
     tol               stop when no parameter moved by more than this in an epoch; 0: never
+    l1, l2            penalties l1 sum |w| + l2/2 sum w^2 on all weights, no biases; not part of the loss shown
+    dropout           share of hidden units dropped; a sequence: of the input, then of each hidden layer. Those that
+                      stay are scaled by 1 / (1 - share): predictions need no change (Srivastava et al. 2014)
+    input_noise       standard deviation of normal noise added to the inputs of every step (Bishop 1995)
+    clip_norm         largest norm of a step's whole gradient; a larger one is scaled down (Pascanu et al. 2013)
+    clip_value        largest absolute value of an entry of the gradient, after the penalties, before clip_norm
+    max_norm          largest norm of the weights into one unit; kept after every step
+    label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
 
     def __init__(
         self,
-        loss: str | None = None,
-        optimizer: SGD | None = None,
+        loss: str | Loss | None = None,
+        optimizer: Optimizer | None = None,
         schedule: Schedule | None = None,
         batch_size: int | None = 32,
         epochs: int = 10,
@@ -70,12 +83,20 @@ class Trainer:
         validation_split: float = 0.0,
         early_stopping: EarlyStopping | None = None,
         tol: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
+        label_smoothing: float = 0.0,
         threads: int | None = None,
         progress: bool | None = None,
     ) -> None:
-        self.loss = None if loss is None else check.choice("loss", loss, OUTPUTS)
+        self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
-        if not isinstance(self.optimizer, SGD):
+        if not isinstance(self.optimizer, Optimizer):
             raise TypeError(f"optimizer: got {optimizer!r}, expected an optimiser such as SGD(lr=0.05).")
         self.schedule = Constant() if schedule is None else schedule
         if not callable(self.schedule):
@@ -89,6 +110,8 @@ class Trainer:
             raise TypeError(f"early_stopping: got {early_stopping!r}, expected EarlyStopping(patience=...).")
         self.early_stopping = early_stopping
         self.tol = check.number("tol", tol, 0.0)
+        self.regularization = Regularization(l1, l2, clip_value, clip_norm, max_norm, dropout, input_noise)
+        self.label_smoothing = check.number("label_smoothing", label_smoothing, 0.0, 1.0)
         chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
@@ -100,16 +123,27 @@ class Trainer:
         X: ArrayLike,
         y: ArrayLike,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
     ) -> History:
         """Train the model in place on X (n, n_features) and y; return what happened epoch by epoch.
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
-        perceptron, else values. Raises ValueError or TypeError before anything is changed. Ctrl-C raises
-        KeyboardInterrupt and leaves the model as of the last finished piece, and trainer.history as far as it came. A
-        training that diverges stops with a DivergenceWarning and leaves the weights from before
-        the epoch with the lowest loss (with early stopping: those of the best epoch).
+        perceptron, else values. Each sample's loss, and with it its step, is multiplied by its sample_weight (n,) and
+        by its class's class_weight: a dict, or "balanced", n / (classes * samples of the class).
+
+        Raises ValueError or TypeError before anything is changed. Ctrl-C raises KeyboardInterrupt and leaves the model
+        as of the last finished piece, and trainer.history as far as it came. A training that diverges stops with a
+        DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
+        of the best epoch).
         """
-        training, validation = self._data(model, X, y, validation_data)
+        whole = self._set(model, X, y)
+        if sample_weight is not None or class_weight is not None:
+            whole = _Set(whole.rows, weigh(whole.objective, sample_weight, class_weight))
+        training, validation = self._data(model, whole, validation_data)
+        if self.label_smoothing:
+            training = _Set(training.rows, training.objective.smoothed(self.label_smoothing))
+        self._suits(model, training)
         rates = (self._rate(epoch) for epoch in range(self.epochs))
         first = next(rates)  # a schedule that is wrong is found before anything is changed
         run = _Run(self, model, training, validation, chain([first], rates))
@@ -119,12 +153,18 @@ class Trainer:
     def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
         data = self._set(model, X, y)
-        return _figures(model, data, self.threads)
+        return _figures(model._network, data, self.threads)
 
     def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
-        """Mean loss over X and y, and its gradient: one dweight (fan_in, fan_out) and dbias (fan_out,) per layer."""
-        data = self._set(model, X, y)
-        loss, grad = gradient(model._network, data.rows, data.objective)
+        """Mean loss over X and y with l1 and l2, and its gradient.
+
+        One dweight (fan_in, fan_out) and dbias (fan_out,) per layer.
+        """
+        data, penalties = self._set(model, X, y), Regularization(self.regularization.l1, self.regularization.l2)
+        loss, grad = gradient(model._network, data.rows, data.objective, penalties)
+        for weight in model.weights:
+            sizes = np.abs(weight, dtype=np.float64)
+            loss += penalties.l1 * float(sizes.sum()) + 0.5 * penalties.l2 * float(np.square(sizes).sum())
         twin = MLP(model.sizes, list(model.activations), model.output, model.bias, "zeros", model.dtype)
         twin.params[:] = grad
         return loss, twin.weights, twin.biases
@@ -135,9 +175,25 @@ class Trainer:
         rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
         return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
 
-    def _data(self, model: MLP, X: ArrayLike, y: ArrayLike, given: Any) -> tuple[_Set, _Set | None]:
-        """Training and validation data, checked."""
-        data = self._set(model, X, y)
+    def _suits(self, model: MLP, data: _Set) -> None:
+        """Refuse what the optimiser or the regularisation cannot do with this model."""
+        self.regularization.shares(len(model.weights))
+        if isinstance(self.optimizer, PassiveAggressive):
+            plain = self.regularization.direct and not self.regularization.changes_inputs(len(model.weights))
+            one_slope = len(data.objective.labels) or model.sizes[-1] == 1
+            if not (len(model.weights) == 1 and self.batch_size == 1 and one_slope and plain):
+                raise ValueError(
+                    "optimizer: PassiveAggressive needs one layer, batch_size 1, one output or class labels, and no "
+                    "penalties, clipping, input dropout or noise."
+                )
+            if data.objective.loss not in ("hinge", "mae") or data.objective.activation != activations.IDENTITY:
+                raise ValueError(
+                    f"optimizer: PassiveAggressive got loss {data.objective.loss!r}, expected hinge, or mae, of the "
+                    "plain output."
+                )
+
+    def _data(self, model: MLP, data: _Set, given: Any) -> tuple[_Set, _Set | None]:
+        """Training and validation data."""
         validation = None
         if given is not None:
             if self.validation_split:
@@ -190,15 +246,24 @@ class _Run:
     ) -> None:
         self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
         self.history, self.rates = History(), rates
-        n = len(training.rows)
+        n, optimizer, regularization = len(training.rows), trainer.optimizer, trainer.regularization
         self.batch_size = min(n, trainer.batch_size or n)
-        per_sample = self.batch_size == 1 and trainer.batch_size == 1 and trainer.optimizer.momentum == 0.0
+        code = optimizer.constants().code
+        direct = code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
+        per_sample = direct and trainer.batch_size == 1 and not regularization.changes_inputs(len(model.weights))
         self.engine = Engine(
-            model._network, training.rows, training.objective, self.batch_size, trainer.threads, per_sample
+            model._network,
+            training.rows,
+            training.objective,
+            self.batch_size,
+            trainer.threads,
+            per_sample,
+            regularization,
+            trainer.seed,
         )
-        self.state = trainer.optimizer.init(model.params)
-        fused = self.batch_size <= kernels.BLOCK and trainer.optimizer.momentum == 0.0
-        self.grad = np.zeros(0 if fused else model.params.size, model.params.dtype)
+        self.state = optimizer.init(model.params)
+        buffered = not direct or self.batch_size > kernels.BLOCK
+        self.grad = np.zeros(model.params.size if buffered else 0, model.params.dtype)
         self.kept = model.params.copy()  # what to go back to: see _reason
         self.start = model.params.copy()  # of the running epoch
         self.constant_loss = training.objective.constant_loss()
@@ -228,10 +293,18 @@ class _Run:
             self._explain_divergence()
         elif trainer.early_stopping and trainer.early_stopping.restore_best:
             model.params[:] = self.kept
+        else:
+            model.params[:] = self.learned
         return history
 
-    def _rule(self, lr: float) -> kernels.Rule:
-        return self.trainer.optimizer.rule(lr, self.grad, self.state)
+    @property
+    def learned(self) -> NDArray[Any]:
+        """The parameters as they count: the model's own, or the mean that averaged SGD keeps of them."""
+        averaged = self.trainer.optimizer.constants().code == updates.AVERAGED
+        return self.state.first if averaged and self.state.clock[0] else self.model.params
+
+    def _rule(self, lr: float) -> updates.Rule:
+        return self.trainer.optimizer.rule(np.array([lr]), self.grad, self.state)
 
     def _epoch(self, epoch: int, lr: float) -> str:
         """Train one epoch and write it down; the reason to stop, or nothing."""
@@ -241,7 +314,7 @@ class _Run:
         began = time.perf_counter()
         if trainer.shuffle:
             permutation(trainer.seed, epoch, engine.order)
-        engine.restart()
+        engine.restart(epoch)
         total = 0.0
 
         def after(stop: int, part: float) -> bool:
@@ -256,7 +329,8 @@ class _Run:
         if self.validation is not None:
             figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
             if whole:
-                figures = _figures(self.model, self.validation, trainer.threads, lambda: self._breathe(epoch, n))
+                network = self.model._network._replace(params=self.learned)
+                figures = _figures(network, self.validation, trainer.threads, lambda: self._breathe(epoch, n))
             row |= {f"val_{name}": value for name, value in figures.items()}
         self.history.append(row)
         self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
@@ -285,7 +359,7 @@ class _Run:
         score = early.score(row[early.monitor]) if early else row["loss"]
         if score < self.best_score - (early.min_delta if early else 0.0):
             self.best_score, self.waited = score, 0
-            self.kept[:] = self.model.params if early else self.start
+            self.kept[:] = self.learned if early else self.start
         else:
             self.waited += 1
         if early and self.waited >= early.patience:
@@ -298,9 +372,11 @@ class _Run:
         """Back to the best weights, and say what would have worked."""
         model, history, optimizer = self.model, self.history, self.trainer.optimizer
         model.params[:] = self.kept
-        stable = largest_stable_lr(
-            model._network, self.training.rows, self.training.objective, self.batch_size, optimizer.momentum
-        )
+        stable = None
+        if isinstance(optimizer, SGD):  # others scale their steps by the gradients: curvature sets no bound
+            stable = largest_stable_lr(
+                model._network, self.training.rows, self.training.objective, self.batch_size, optimizer.momentum
+            )
         advice = f"the largest that would not is about {stable:.2g}" if stable else "try a smaller one"
         losses = history["loss"]
         warnings.warn(
@@ -311,10 +387,12 @@ class _Run:
         )
 
 
-def _figures(model: MLP, data: _Set, threads: int, breathe: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """Mean loss, and accuracy or r2, of a model on checked data."""
+def _figures(
+    network: Network, data: _Set, threads: int, breathe: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Mean loss, and accuracy or r2, of a network on checked data."""
     objective = data.objective
-    outputs = infer(model._network, data.rows, objective.activation, threads, breathe)
+    outputs = infer(network, data.rows, objective.activation, threads, breathe)
     delta = np.empty(outputs.shape[1], outputs.dtype)
     total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
     figures = {"loss": total / len(outputs)}

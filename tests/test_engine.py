@@ -12,8 +12,9 @@ import reference
 
 from hotloop import MLP, SGD, Trainer, engine, inputs
 from hotloop.engine import Engine, Interrupts, Pieces, infer
-from hotloop.kernels import activations, epochs
+from hotloop.kernels import activations
 from hotloop.objectives import bind
+from hotloop.optimizers import gradient_only
 
 RNG = np.random.default_rng(2)
 CASES = [
@@ -44,7 +45,7 @@ def run(
     hidden, output, loss = case
     model = MLP([19, 33, 17, 5], hidden, output, dtype=dtype, seed=6)
     machine = Engine(model._network, inputs.dense(X), bind(loss, model, y, len(X)), batch_size, threads, per_sample)
-    rule = SGD(lr=0.05).rule(0.05, model.params[:0], model.params[:0])
+    rule = SGD(lr=0.05).rule(np.array([0.05]), model.params[:0], SGD().init(model.params))
     try:
         total = sum(machine.run(0, len(X), rule) for _ in range(2))
         assert machine.threads == (1 if per_sample else threads)
@@ -259,7 +260,7 @@ def test_code_of_the_gradient_only_rule_moves_nothing() -> None:
     before = model.params.tobytes()
     grad = np.zeros_like(model.params)
     machine = Engine(model._network, inputs.dense(X), bind(None, model, y, 20), 20, 1, False)
-    machine.run(0, 20, epochs.Rule(epochs.GRADIENT_ONLY, 0.0, 0.0, grad, grad[:0]))
+    machine.run(0, 20, gradient_only(grad))
     assert model.params.tobytes() == before and grad.any()
 
 

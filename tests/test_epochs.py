@@ -10,10 +10,14 @@ from hotloop import MLP, inputs, layout
 from hotloop.engine import Engine, replan
 from hotloop.kernels import activations, epochs, losses
 from hotloop.kernels.network import Network
+from hotloop.kernels.updates import Rule
 from hotloop.objectives import bind
+from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, Optimizer, RMSprop
 
 RNG = np.random.default_rng(8)
 DTYPES = ["float32", "float64"]
+OPTIMIZERS: list[Optimizer] = [SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True), Adam(), AdamW(), RMSprop()]
+OPTIMIZERS += [Adagrad(), Adadelta(), Lion(), AveragedSGD()]
 
 
 class Kit:
@@ -29,18 +33,18 @@ class Kit:
         self.batches = Engine(self.model._network, inputs.dense(self.X), objective, rows, 1, False)
         self.order = rng.permutation(n)
         self.engine.order[:] = self.batches.order[:] = self.order
-        empty = self.model.params[:0]
-        self.rule = epochs.Rule(epochs.SGD, 0.1, 0.0, empty, empty)
+        self.rule = SGD(lr=0.1).rule(np.array([0.1]), self.model.params[:0], SGD().init(self.model.params))
 
     def per_sample(self, start: int, stop: int) -> float:
         kit, code = self.engine, losses.CROSS_ENTROPY_CLASS
-        return float(epochs.per_sample(kit.network, kit.samples, start, stop, code, 0.1, kit.scratch))
-
-    def mini_batch(self, start: int, stop: int, batch_size: int, rule: epochs.Rule | None = None) -> float:
-        kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, rule or self.rule
         return float(
-            epochs.mini_batch(kit.network, kit.samples, start, stop, batch_size, code, rule, kit.scratch, 0, 1)
+            epochs.per_sample(kit.network, kit.samples, start, stop, code, self.rule, kit.regular, kit.scratch)
         )
+
+    def mini_batch(self, start: int, stop: int, batch_size: int, rule: Rule | None = None) -> float:
+        kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, rule or self.rule
+        net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
+        return float(epochs.mini_batch(net, samples, start, stop, batch_size, code, rule, regular, scratch, 0, 1))
 
     def padding(self) -> np.ndarray:
         """The parameters that no view shows."""
@@ -92,13 +96,13 @@ def test_pieces_do_not_change_a_bit(dtype: str) -> None:
 def test_padding_stays_zero_and_absent_biases_too(dtype: str, rows: int, bias: bool) -> None:
     kit = Kit([9, 6, 17, 4], dtype, rows, bias=bias)
     before = kit.model.params.copy()
-    grad, velocity = np.zeros_like(before), np.zeros_like(before)
     for _ in range(3):
         if rows == 1:
             kit.per_sample(0, 30)
         kit.mini_batch(0, 30, rows)
-        for code in (epochs.MOMENTUM, epochs.NESTEROV):
-            kit.mini_batch(0, 30, rows, epochs.Rule(code, 0.01, 0.9, grad, velocity))
+        for optimizer in OPTIMIZERS:
+            rule = optimizer.rule(np.array([0.01]), np.zeros_like(before), optimizer.init(before))
+            kit.mini_batch(0, 30, rows, rule)
     assert kit.padding().size and not kit.padding().any()
     assert (kit.model.params != before).any()
     assert bias == any(part.any() for part in kit.model.biases)

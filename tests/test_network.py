@@ -6,8 +6,9 @@ import reference
 
 from hotloop import MLP, inputs
 from hotloop.engine import Engine
-from hotloop.kernels import activations, epochs, network
+from hotloop.kernels import activations, network
 from hotloop.objectives import bind
+from hotloop.optimizers import gradient_only
 
 RNG = np.random.default_rng(13)
 
@@ -16,7 +17,7 @@ def workspace(model: MLP, X: np.ndarray, y: np.ndarray, loss: str) -> tuple[np.n
     """One gradient of the whole batch; the plan, the workspace, the gradient, the summed loss."""
     machine = Engine(model._network, inputs.dense(X), bind(loss, model, y, len(X)), len(X), 1, False)
     grad = np.zeros_like(model.params)
-    total = machine.run(0, len(X), epochs.Rule(epochs.GRADIENT_ONLY, 0.0, 0.0, grad, grad[:0]))
+    total = machine.run(0, len(X), gradient_only(grad))
     return machine.network.plan, machine.scratch.work, grad, total
 
 

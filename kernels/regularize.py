@@ -1,0 +1,132 @@
+"""Regularisation: penalties on weights, bounds on gradients and weights, dropout and noise.
+
+Everything random is drawn from (seed, epoch, position in the epoch, layer, unit), everything summed in one order, so
+neither threads nor pieces nor sparse rows change a bit.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hotloop.kernels import random
+from hotloop.kernels.jit import inner
+from hotloop.kernels.network import BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.simd import LANES, cast, dot, fma, make_buffer, pointer
+
+BLOCK = 1024  # elements summed along 16 lanes for the norm of a gradient; the sums of blocks are added in order
+HALVES = 65536  # a unit's fate is 16 random bits
+
+_MASK = np.uint64(HALVES - 1)
+
+lanes_buffer = make_buffer(LANES)
+
+
+class Regular(NamedTuple):
+    """What regularises a training; zero, or an empty dropout, is none of it."""
+
+    l1: float
+    l2: float
+    clip_value: float
+    clip_norm: float
+    max_norm: float
+    dropout: Any  # (n_layers,) float64, the shares of input and hidden units dropped; (0,) for none
+    noise: float  # standard deviation of what is added to inputs
+    seed: int
+    epoch: int
+
+
+@inner
+def penalise(plan, params, grad, l1, l2, begin, end):
+    """grad += l2 weight + l1 sign(weight) within begin .. end, for the weights of all layers and no bias; sign(0) = 0."""
+    for layer in range(1, plan.shape[0]):
+        first = max(begin, plan[layer, WEIGHT])
+        weight, slope = pointer(params, first), pointer(grad, first)
+        pull, zero = cast(l1, params[0]), cast(0.0, params[0])
+        for i in range(min(end, plan[layer, BIAS]) - first):
+            sign = (pull if weight[i] > zero else zero) - (pull if weight[i] < zero else zero)
+            slope[i] = fma(cast(l2, zero), weight[i], slope[i] + sign)
+
+
+@inner
+def clip_values(grad, bound, begin, end):
+    """grad = clip(grad, -bound, bound) within begin .. end; NaN stays."""
+    slope, most = pointer(grad, begin), cast(bound, grad[0])
+    for i in range(end - begin):
+        lower = most if slope[i] > most else slope[i]
+        slope[i] = -most if lower < -most else lower
+
+
+@inner
+def sum_squares(grad, squares, begin, end):
+    """squares[b] = the sum of squares of the b-th BLOCK of grad, for blocks begin .. end."""
+    for block in range(begin, end):
+        at = block * BLOCK
+        whole = min(BLOCK, grad.shape[0] - at) // LANES * LANES
+        part = pointer(grad, at)
+        squares[block] = cast(1.0, grad[0])
+        dot(part, 0, part, 0, pointer(squares, block), 0, whole)
+
+
+@inner
+def scale_to_norm(grad, squares, bound, begin, end):
+    """grad *= min(1, bound / its norm) within begin .. end (Pascanu, Mikolov and Bengio 2013, algorithm 1)."""
+    total = 0.0
+    for block in range(squares.shape[0]):
+        total += squares[block]
+    norm = np.sqrt(total)
+    if norm > bound:
+        slope, factor = pointer(grad, begin), cast(bound / norm, grad[0])
+        for i in range(end - begin):
+            slope[i] *= factor
+
+
+@inner
+def limit_norms(plan, params, bound, thread, threads):
+    """Scale the weights into every unit down to a norm of `bound`, for this thread's share of the units.
+
+    Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014, section 5.1.
+    """
+    factors = lanes_buffer(pointer(params, 0))
+    for layer in range(1, plan.shape[0]):
+        padded, fan_in = plan[layer, PADDED], plan[layer - 1, WIDTH]
+        vectors = padded // LANES
+        for vector in range(vectors * thread // threads, vectors * (thread + 1) // threads):
+            weight = pointer(params, plan[layer, WEIGHT] + vector * LANES)
+            for lane in range(LANES):
+                factors[lane] = cast(0.0, weight[0])
+            for k in range(fan_in):
+                for lane in range(LANES):
+                    factors[lane] = fma(weight[k * padded + lane], weight[k * padded + lane], factors[lane])
+            for lane in range(LANES):
+                norm = np.sqrt(factors[lane])
+                factors[lane] = cast(bound, norm) / norm if norm > bound else cast(1.0, norm)
+            for k in range(fan_in):
+                for lane in range(LANES):
+                    weight[k * padded + lane] *= factors[lane]
+
+
+@inner
+def drop(plan, work, layer, r, position, regular):
+    """Drop units of a layer for row r, which is at `position` of the epoch: value and slope 0, else 1 / (1 - share)."""
+    width, share = plan[layer, WIDTH], np.uint64(np.round(regular.dropout[layer] * HALVES))
+    value = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE])
+    slope = pointer(work, plan[layer, SLOPE] + r * plan[layer, STRIDE])
+    kept = cast(HALVES / (HALVES - float(share)), value[0])
+    first = (position * plan.shape[0] + layer) * (1 << 24)
+    for at in range(0, width, 8):
+        a, b = random.words(regular.seed, random.DROPOUT, regular.epoch, first + at)
+        for lane in range(min(8, width - at)):
+            word = a if lane < 4 else b
+            half = (word >> np.uint64(16 * (lane % 4))) & _MASK
+            factor = kept if half >= share else cast(0.0, kept)
+            value[at + lane] *= factor
+            slope[at + lane] *= factor
+
+
+@inner
+def add_noise(plan, work, r, position, regular):
+    """Add normal noise to the inputs of row r, which is at `position` of the epoch."""
+    row, width = pointer(work, plan[0, VALUE] + r * plan[0, STRIDE]), plan[0, WIDTH]
+    for j in range(width):
+        draw = random.normal(regular.seed, random.NOISE, regular.epoch, position * width + j)
+        row[j] += cast(regular.noise * draw, row[j])
