@@ -21,11 +21,11 @@ import numpy as np
 if find_spec("numba_cuda") is None:
     raise ImportError("hotloop.kernels.cuda needs the package numba-cuda. Install it with: pip install 'hotloop[cuda]'")
 
-import numba
 from numba import cuda as cuda  # numba-cuda's, which takes this name over
 from numba.core import config
 
 from hotloop.kernels import simd
+from hotloop.kernels.jit import jit
 
 SIMULATOR = bool(config.ENABLE_CUDASIM)
 OLDEST = (7, 5)  # compute capability; CUDA 13 compiles for nothing older
@@ -40,7 +40,7 @@ def kernel(function: F) -> Any:
 
 def device(function: F) -> Any:
     """Compile a function that kernels call, into them."""
-    return cuda.jit(device=True, forceinline=True)(function)
+    return cuda.jit(device=True)(function) if SIMULATOR else cuda.jit(device=True, forceinline=True)(function)
 
 
 def _plain(value: Any) -> Any:
@@ -52,7 +52,8 @@ def _plain(value: Any) -> Any:
 
 def _run_on_the_cpu(function: Any) -> Callable[..., Any]:
     """The simulator runs a shared formula as its code for the CPU, which gives a float32 back as a Python float."""
-    compiled = numba.njit(error_model="numpy")(getattr(function, "py_func", function))
+    callable_already = not getattr(function, "targetoptions", {"no_cpython_wrapper": True}).get("no_cpython_wrapper")
+    compiled: Any = function if callable_already else jit(getattr(function, "py_func", function))
 
     def call(*args: Any) -> Any:
         args = tuple(_plain(arg) for arg in args)
