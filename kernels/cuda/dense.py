@@ -9,21 +9,21 @@ or more); with fewer rows a sum is divided into slices. Nothing is checked here.
 from functools import cache
 from typing import Any
 
-from numba import uint32 as U
+from numba import uint32
 
 from hotloop.kernels import activations as codes
 from hotloop.kernels.cuda import strips
-from hotloop.kernels.cuda.epilogues import activate, make_finish
-from hotloop.kernels.cuda.shim import SIMULATOR, cuda, kernel, launch, shared
+from hotloop.kernels.cuda.activations import activate, softmax_rows
+from hotloop.kernels.cuda.epilogues import make_finish
+from hotloop.kernels.cuda.shim import SIMULATOR, cuda, kernel, launch
 from hotloop.kernels.cuda.tiles import make_tile
 
+U = uint32
 SIDE = 8 if SIMULATOR else 16  # a block has SIDE x SIDE threads
 THREADS = SIDE * SIDE
 FEW = 8  # rows below which a strip is faster than a tile
 STRIP = 16 if SIMULATOR else 32  # columns of a strip
 SHARED = THREADS * strips.AREA
-
-_softmax = shared(codes.softmax)
 
 
 @cache
@@ -100,14 +100,6 @@ def forward_strip_kernel(wide: bool) -> Any:
     return forward_strip
 
 
-@kernel
-def softmax_rows(out):
-    """The softmax of each row of a matrix, in place; a thread for each row."""
-    r = cuda.grid(1)
-    if r < out.shape[0]:
-        _softmax(out[r], out.shape[1], out[r])
-
-
 @cache
 def input_gradient_kernel(each: int, wide: bool) -> Any:
     """out = delta @ weight.T, one block for each tile."""
@@ -168,7 +160,8 @@ def forward(x: Any, weight: Any, bias: Any, activation: int, out: Any, stream: A
     arrays = flat(x), flat(weight), flat(bias), activation, flat(out)
     _run(chosen, blocks, stream, *arrays, U(rows), U(depth), U(columns))
     if activation == codes.SOFTMAX:
-        _run(softmax_rows, -(-rows // THREADS), stream, flat(out).reshape(rows, columns))
+        z = flat(out).reshape(rows, columns)
+        softmax_rows(z, z, stream)
 
 
 def forward_row(x: Any, weight: Any, bias: Any, activation: int, out: Any, stream: Any = 0) -> None:

@@ -8,38 +8,11 @@ from functools import cache
 from typing import Any
 
 from hotloop.kernels import activations as cpu
-from hotloop.kernels.cuda.shim import device, shared
+from hotloop.kernels.cuda.activations import activate, relu
+from hotloop.kernels.cuda.shim import device
 from hotloop.kernels.cuda.tiles import Tile
 
 RELU, IDENTITY, SOFTMAX = cpu.RELU, cpu.IDENTITY, cpu.SOFTMAX
-
-_relu, _leaky_relu, _elu, _step = shared(cpu.relu), shared(cpu.leaky_relu), shared(cpu.elu), shared(cpu.step)
-_sigmoid, _tanh, _gelu = shared(cpu.sigmoid), shared(cpu.tanh), shared(cpu.gelu)
-_silu, _softplus, _identity = shared(cpu.silu), shared(cpu.softplus), shared(cpu.identity)
-
-
-@device
-def activate(code, z):
-    """f(z) and f'(z) by the code of the activation; SOFTMAX counts as the identity."""
-    if code == cpu.RELU:
-        return _relu(z)
-    if code == cpu.SIGMOID:
-        return _sigmoid(z)
-    if code == cpu.TANH:
-        return _tanh(z)
-    if code == cpu.STEP:
-        return _step(z)
-    if code == cpu.LEAKY_RELU:
-        return _leaky_relu(z)
-    if code == cpu.ELU:
-        return _elu(z)
-    if code == cpu.GELU:
-        return _gelu(z)
-    if code == cpu.SILU:
-        return _silu(z)
-    if code == cpu.SOFTPLUS:
-        return _softplus(z)
-    return _identity(z)
 
 
 @cache
@@ -51,9 +24,9 @@ def make_finish(tile: Tile, each: int) -> tuple[Any, Any]:
     def finish(bounds, corner, activation, acc, out, base, ld):
         if activation == RELU:
             for i in range(area):
-                acc[i] = _relu(acc[i])[0]
+                acc[i] = relu(acc[i])[0]
         store(bounds, corner, acc, out, base, ld)
-        if activation != RELU and activation != IDENTITY and activation != SOFTMAX:
+        if activation not in (RELU, IDENTITY, SOFTMAX):
             for i in range(area):
                 r, c = corner[0] + row(i // each), corner[1] + column(i % each)
                 if r < bounds[0] and c < bounds[1]:
@@ -65,9 +38,9 @@ def make_finish(tile: Tile, each: int) -> tuple[Any, Any]:
         one, zero = out.dtype.type(1), out.dtype.type(0)
         if activation == RELU:
             for i in range(area):
-                acc[i] = _relu(acc[i])[0]
+                acc[i] = relu(acc[i])[0]
         store(bounds, corner, acc, out, base, ld)
-        if activation == RELU or activation == IDENTITY or activation == SOFTMAX:
+        if activation in (RELU, IDENTITY, SOFTMAX):
             for i in range(area):
                 acc[i] = zero if activation == RELU and acc[i] <= zero else one
             store(bounds, corner, acc, slope, slope_base, ld)

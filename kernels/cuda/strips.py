@@ -7,11 +7,12 @@ ascending order: the same bits for the same block of threads. Operands are flat 
 from functools import cache
 from typing import Any
 
-from numba import uint32 as U
+from numba import uint32
 
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.vectors import load4
 
+U = uint32
 GROUP = 4  # rows that share each weight a thread loads
 AREA = 4  # elements of shared memory for each thread of the block
 
@@ -29,9 +30,9 @@ def make_strip(wide: bool) -> Any:
 
     @device
     def strip(x, x_base, x_ld, weight, weight_base, weight_ld, bounds, corner, width, panels):
-        """Partial sums of x @ weight for GROUP rows and `width` (a power of 2) columns from the corner, for `strip_total`.
+        """Partial sums of x @ weight, for `strip_total`: GROUP rows and `width` columns from the corner.
 
-        bounds (rows, columns, depth).
+        bounds (rows, columns, depth); width a power of 2.
         """
         rows, columns, depth = bounds
         t, slices = U(cuda.threadIdx.x), U(cuda.blockDim.x) // width

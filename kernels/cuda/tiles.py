@@ -13,11 +13,12 @@ repeat the last one, and are not stored. Only what is left of the depth, less th
 from functools import cache
 from typing import Any, NamedTuple
 
-from numba import uint32 as U
+from numba import uint32
 
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.vectors import load2, load4, store4
 
+U = uint32
 PAD = 4  # elements behind each row of a panel, so that stores across its rows meet different banks
 
 

@@ -57,6 +57,5 @@ def test_unaligned_rows_and_float64(name):
 
 
 @every_gpu
-def test_strips_and_softmax(capability):
+def test_strips(capability):
     check(dense.forward_strip_kernel(True), FORWARD, capability, 96, 4 * dense.SHARED)
-    check(dense.softmax_rows, (types.Array(types.float32, 2, "C"),), capability, 64)
