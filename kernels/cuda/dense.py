@@ -65,7 +65,7 @@ def forward_kernel(each: int, wide: bool) -> Any:
     """out = f(x @ weight + bias), one block for each tile."""
     tile = make_tile(SIDE, each, True, False, wide)
     size, shared_size, area, accumulate, start = tile[:5]
-    finish = make_finish(tile, each)[0]
+    finish = make_finish(tile, each)
 
     @kernel
     def forward(x, weight, bias, activation, out, rows, depth, columns):

@@ -16,8 +16,8 @@ RELU, IDENTITY, SOFTMAX = cpu.RELU, cpu.IDENTITY, cpu.SOFTMAX
 
 
 @cache
-def make_finish(tile: Tile, each: int) -> tuple[Any, Any]:
-    """`finish` writes f(acc), `finish_slope` f(acc) and f'(acc), for the tile at a corner of arrays from a base."""
+def make_finish(tile: Tile, each: int) -> Any:
+    """`finish` writes f(acc), for the tile at a corner of an array from a base."""
     area, store, row, column = tile.area, tile.store, tile.row, tile.column
 
     @device
@@ -33,22 +33,4 @@ def make_finish(tile: Tile, each: int) -> tuple[Any, Any]:
                     at = base + r * ld + c
                     out[at] = activate(activation, out[at])[0]
 
-    @device
-    def finish_slope(bounds, corner, activation, acc, out, base, slope, slope_base, ld):
-        one, zero = out.dtype.type(1), out.dtype.type(0)
-        if activation == RELU:
-            for i in range(area):
-                acc[i] = relu(acc[i])[0]
-        store(bounds, corner, acc, out, base, ld)
-        if activation in (RELU, IDENTITY, SOFTMAX):
-            for i in range(area):
-                acc[i] = zero if activation == RELU and acc[i] <= zero else one
-            store(bounds, corner, acc, slope, slope_base, ld)
-        else:
-            for i in range(area):
-                r, c = corner[0] + row(i // each), corner[1] + column(i % each)
-                if r < bounds[0] and c < bounds[1]:
-                    at = r * ld + c
-                    out[base + at], slope[slope_base + at] = activate(activation, out[base + at])
-
-    return finish, finish_slope
+    return finish
