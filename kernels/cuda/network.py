@@ -117,7 +117,7 @@ def _forward_strips(plan, params, work, x, layer, value, bounds, width, block, b
 def _activate(code, work, value, slope, stride, rows, columns, height, width, block, blocks):
     """Turn z into a = f(z), and write the slopes, for the tiles or strips of this block.
 
-    A pass of its own: ten activations behind each of three products would make most of the code, and of its compilation.
+    A pass of its own: ten activations behind each of three products would make most of the code.
     """
     across = (columns + width - U(1)) // width
     for i in range(block, (rows + height - U(1)) // height * across, blocks):
