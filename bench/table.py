@@ -74,6 +74,17 @@ def table(results: list[dict[str, Any]]) -> str:
     )
 
 
+def write_between(readme: Path, begin: str, end: str, text: str) -> None:
+    """Put text between two markers of a file, which must be there."""
+    before, first, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not (first and last):
+        raise typer.BadParameter(f"{readme} has no lines {begin} and {end}")
+    beside = readme.with_name(f".{readme.name}")
+    beside.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+    beside.replace(readme)
+
+
 def main(
     readme: Annotated[Path, typer.Option(help="File with the markers.")] = HERE.parent / "README.md",
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = HERE / "results",
@@ -83,14 +94,7 @@ def main(
     read = [json.loads(path.read_text(encoding="utf-8")) for path in found if path.exists()]
     if not read:
         raise typer.BadParameter(f"no results in {results}: run python bench/race.py")
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise typer.BadParameter(f"{readme} has no lines {BEGIN} and {END}")
-    beside = readme.with_name(f".{readme.name}")
-    beside.write_text(f"{before}{BEGIN}\n\n{table(read)}\n\n{END}{after}", encoding="utf-8")
-    beside.replace(readme)
+    write_between(readme, BEGIN, END, table(read))
     typer.echo(f"{len(read)} of {len(CASES)} cases written to {readme.name}")
 
 

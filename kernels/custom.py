@@ -58,11 +58,10 @@ def row(typing, code, prediction, target, label, k, delta):
     """The value of one row's loss; writes delta (k,). A row of targets, or a label, as for the library's losses."""
 
     def codegen(context, builder, signature, args):
-        code, prediction, target, label, k, delta = args
-        kinds = signature.args
-        data = [_data(context, builder, kinds[i], args[i]) for i in (1, 2, 5)]
+        code, label, k = args[0], args[3], args[4]
+        rows = [_data(context, builder, signature.args[i], args[i]) for i in (1, 2, 5)]
         result = context.get_value_type(signature.return_type)
-        return _call(builder, code, result, [data[0], data[1], label, k, data[2]])
+        return _call(builder, code, result, [rows[0], rows[1], label, k, rows[2]])
 
     signature = prediction.dtype(types.int64, prediction, target, types.int64, types.intp, delta)
     return signature, codegen

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import activations, barrier, losses, network, regularize, sparse, updates
+from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, updates
 from hotloop.kernels.dense import add_outer, add_rows, product, update_and_forward
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
-from hotloop.kernels.simd import TILE_ROWS, advance, cast, fma, pointer
+from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, fma, pointer
 
 BLOCK = 512  # most rows of a block: a larger batch adds block after block into the gradient buffer
 
@@ -22,76 +22,101 @@ class Scratch(NamedTuple):
     """Working memory of one fit, shared by its threads."""
 
     work: Any  # values and slopes, see network
-    lists: network.Lists  # per-sample: of every layer's inputs, laid out like work; mini-batch: of the input rows
-    row_loss: Any  # (BLOCK,) float64
+    lists: network.Lists  # per-sample: of every layer's inputs, laid out like work, ends (n_layers + 1,) their numbers;
+    #                        mini-batch: of the input rows
+    row_loss: Any  # (BLOCK,) float64; per-sample: the first tells the threads whether a sample moves anything
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
     meeting: Any  # (1,) int64, the barrier's counter
+    lazy: lazy.Lazy  # what the first layer remembers where only the rows that a batch meets are moved
 
 
 @jit
-def per_sample(net, samples, start, stop, loss, rule, regular, scratch):
+def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, threads):
     """SGD, one step per sample. Only weights under non-zero units are read and written, and under non-zero inputs.
 
     Without `samples.listed` every input weight is visited, in one pass for the last sample's update and this one's
-    forward. Each sample's loss, taken before its own step, is added to scratch.total, which is returned. params change
-    in place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
+    forward. Each sample's loss, taken before its own step, is added to scratch.total, which thread 0 returns. params
+    change in place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
+
+    Threads divide the first layer by columns, and meet twice a sample; the layers above are left to thread 0.
     """
     plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
     (X, entry_values, entry_indices, entry_starts), targets, labels, weights, order, listed = samples
-    work, (list_indices, list_values, _), _, _, loss_sum, _ = scratch
+    work, (list_indices, list_values, counts), moved, _, loss_sum, meeting, _ = scratch
     truth, rates, dropout = (targets, labels, weights), rule.rates, regular.dropout
-    layers, width, padded = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
-    counts = np.zeros(layers, np.int64)
-    weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
-    z, delta = pointer(work, plan[1, VALUE]), pointer(work, plan[1, SLOPE])
-    for j in range(padded):
+    layers, width, row = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
+    first, last = row // LANES * thread // threads * LANES, row // LANES * (thread + 1) // threads * LANES
+    columns = last - first
+    weight, bias = pointer(params, plan[1, WEIGHT] + first), pointer(params, plan[1, BIAS] + first)
+    z, delta = pointer(work, plan[1, VALUE] + first), pointer(work, plan[1, SLOPE] + first)
+    for j in range(columns):
         delta[j] = cast(0.0, delta[j])
-    x, index, value, count = pointer(X, 0), pointer(list_indices, 0), pointer(list_values, 0), 0
-    total = loss_sum[0]
+    lists = list_indices.shape[0] - thread * plan[0, STRIDE] if thread > 0 else 0
+    index, value, count = pointer(list_indices, lists), pointer(list_values, lists), 0
+    x, total = pointer(X, 0), loss_sum[0]
     for position in range(start, stop):
         sample = order[position]
         if entry_starts.shape[0] > 0:
             at = entry_starts[sample]
             index, value, count = pointer(entry_indices, at), pointer(entry_values, at), entry_starts[sample + 1] - at
         else:
-            last, x = x, pointer(X, sample * width)
+            before, x = x, pointer(X, sample * width)
             network.fetch_row(X, order[min(position + 1, stop - 1)], width)
             if listed:
                 count = sparse.append(x, 0, width, index, value, 0)
-        for j in range(padded):
+        for j in range(columns):
             z[j] = bias[j]
         if listed:
-            sparse.accumulate(index, value, count, weight, padded, padded, z)
+            sparse.accumulate(index, value, count, weight, row, columns, z)
         else:
-            update_and_forward(last, delta, x, width, weight, padded, padded, z)
-        network.activate(plan, work, 1, 0, 1)
-        for layer in range(2, layers):
-            if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
-                regularize.drop(plan, work, layer - 1, 0, position, regular)
-            _forward_row(plan, params, work, layer, list_indices, list_values, counts)
-            network.activate(plan, work, layer, 0, 1)
-        scale = cast(-rates[min(position, rates.shape[0] - 1)], params[0])
-        cost = network.output_delta(plan, work, truth, sample, 0, loss, scale)
-        total += cost
-        if rule.code == updates.PASSIVE_AGGRESSIVE:
-            _restrain(rule, value if listed else x, count if listed else width, cost, scale, plan, work)
-        if listed and not _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
-            continue  # a sample beyond the margin of a hinge, or one that a perceptron knows
-        network.backward(plan, params, work, 0, 1)
-        if listed:
-            sparse.distribute(index, value, count, delta, weight, padded, padded)
-        for layer in range(2, layers):
-            _update_row(plan, params, work, layer, list_indices, list_values, counts)
-        for layer in range(1, layers):
-            if plan[layer, HAS_BIAS] != 0:
-                add_rows(
-                    pointer(work, plan[layer, SLOPE]), 0, 1, plan[layer, PADDED], pointer(params, plan[layer, BIAS])
-                )
+            update_and_forward(before, delta, x, width, weight, row, columns, z)
+        barrier.wait(meeting, threads)
+        if thread == 0:
+            network.activate(plan, work, 1, 0, 1)
+            for layer in range(2, layers):
+                if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
+                    regularize.drop(plan, work, layer - 1, 0, position, regular)
+                _forward_row(plan, params, work, layer, list_indices, list_values, counts)
+                network.activate(plan, work, layer, 0, 1)
+            scale = cast(-rates[min(position, rates.shape[0] - 1)], params[0])
+            cost = network.output_delta(plan, work, truth, sample, 0, loss, scale)
+            total += cost
+            if rule.code == updates.PASSIVE_AGGRESSIVE:
+                _restrain(rule, value if listed else x, count if listed else width, cost, scale, plan, work)
+            moves = _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH])
+            moved[0] = 1.0 if moves else 0.0  # 0 beyond the margin of a hinge, and where a perceptron knows
+            if moves or not listed:
+                network.backward(plan, params, work, 0, 1)
+                _update_above(plan, params, work, list_indices, list_values, counts)
+        barrier.wait(meeting, threads)
+        if listed and moved[0] != 0.0:
+            sparse.distribute(index, value, count, delta, weight, row, columns)
     if not listed and stop > start:
-        add_outer(x, width, delta, weight, padded, padded)
-    loss_sum[0] = total
+        add_outer(x, width, delta, weight, row, columns)
+    if thread == 0:
+        loss_sum[0] = total
     return total
+
+
+@inner
+def _update_above(plan, params, work, list_indices, list_values, counts):
+    """The steps of everything but the first layer's weights, by the deltas of one sample."""
+    for layer in range(2, plan.shape[0]):
+        _update_row(plan, params, work, layer, list_indices, list_values, counts)
+    for layer in range(1, plan.shape[0]):
+        if plan[layer, HAS_BIAS] != 0:
+            delta, bias = pointer(work, plan[layer, SLOPE]), pointer(params, plan[layer, BIAS])
+            add_rows(delta, 0, 1, plan[layer, PADDED], bias)
+
+
+@inner
+def _moves(delta, n):
+    """Whether any output's delta is not zero."""
+    moves = False
+    for j in range(n):
+        moves = moves or delta[j] != cast(0.0, delta[j])
+    return moves
 
 
 @inner
@@ -134,8 +159,9 @@ def _forward_row(plan, params, work, layer, indices, values, counts):
     z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
     for j in range(padded):
         z[j] = bias[j]
-    counts[layer] = sparse.append(pointer(work, place), 0, plan[layer - 1, WIDTH], index, value, 0)
-    sparse.accumulate(index, value, counts[layer], pointer(params, plan[layer, WEIGHT]), padded, padded, z)
+    count = sparse.append(pointer(work, place), 0, plan[layer - 1, WIDTH], index, value, 0)
+    counts[layer] = count
+    sparse.accumulate(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, z)
 
 
 @inner
@@ -144,7 +170,7 @@ def _update_row(plan, params, work, layer, indices, values, counts):
     place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
     index, value = pointer(indices, place), pointer(values, place)
     delta, weight = pointer(work, plan[layer, SLOPE]), pointer(params, plan[layer, WEIGHT])
-    sparse.distribute(index, value, counts[layer], delta, weight, padded, padded)
+    sparse.distribute(index, value, np.int64(counts[layer]), delta, weight, padded, padded)
 
 
 @inner
@@ -215,16 +241,31 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
     params and the buffers of the rule change in place. With an empty rule.grad the step is plain SGD without penalties,
     of at most BLOCK rows, straight into the weights.
     """
-    params, rates, direct = net.params, rule.rates, rule.grad.shape[0] == 0
-    total = scratch.total[0]
+    params, rates, direct, meeting = net.params, rule.rates, rule.grad.shape[0] == 0, scratch.meeting
+    sparse_first, total, step = scratch.lazy, scratch.total[0], int(rule.clock[0])
+    is_lazy = sparse_first.done.shape[0] > 0
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
         lr = rates[min(position // batch_size, rates.shape[0] - 1)]
         scale = cast((-lr if direct else 1.0) / rows, params[0])
         into = pointer(params, 0) if direct else pointer(rule.grad, 0)
+        if is_lazy:
+            if thread == 0:
+                lazy.meet(sparse_first, samples, position, rows)
+            barrier.wait(meeting, threads)
+            lazy.catch_up(net, rule, sparse_first, lr, step, thread, threads)
+            barrier.wait(meeting, threads)
         total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
-        if not direct:
+        if is_lazy:
+            lazy.move(net, rule, sparse_first, lr, step, thread, threads)
+            barrier.wait(meeting, threads)
+            if thread == 0:
+                updates.tick(rule)
+        elif not direct:
             _step(net, rule, regular, lr, scratch, thread, threads)
+        step += 1
+    if is_lazy and stop == samples.order.shape[0]:  # at the end of an epoch: where pieces end must not change a bit
+        lazy.settle(net, rule, sparse_first, rates[0], step, thread, threads)
     if thread == 0:
         scratch.total[0] = total
     return total
@@ -309,11 +350,15 @@ def predict_row(plan, params, x, size, out):
 
 
 @jit
-def total_loss(loss, outputs, targets, labels, delta):
-    """Sum of the losses of all rows, float64; outputs (n, k) logits or predictions, delta (k,) overwritten."""
+def total_loss(loss, outputs, targets, labels, weights, delta):
+    """Sum of the losses of all rows, float64, each times its weight where there are weights (n,).
+
+    outputs (n, k) logits or predictions, delta (k,) overwritten.
+    """
     rows, k = outputs.shape
     total = 0.0
     for r in range(rows):
         label = labels[r] if labels.shape[0] > 0 else 0
-        total += losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        one = losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        total += one * (weights[r] if weights.shape[0] > 0 else 1.0)
     return total

@@ -37,7 +37,7 @@ class Regular(NamedTuple):
 
 @inner
 def penalise(plan, params, grad, l1, l2, begin, end):
-    """grad += l2 weight + l1 sign(weight) within begin .. end, for the weights of all layers and no bias; sign(0) = 0."""
+    """grad += l2 weight + l1 sign(weight) within begin .. end, for all weights and no bias; sign(0) = 0."""
     for layer in range(1, plan.shape[0]):
         first = max(begin, plan[layer, WEIGHT])
         weight, slope = pointer(params, first), pointer(grad, first)

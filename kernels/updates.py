@@ -8,8 +8,10 @@ Zero gradients move no zero parameter, so the padding of a network stays zero.
 from math import sqrt  # not np.sqrt, which numba-cuda lacks
 from typing import Any, NamedTuple
 
+from numba import carray
+
 from hotloop.kernels.jit import inner, jit
-from hotloop.kernels.simd import cast, fma
+from hotloop.kernels.simd import cast, fma, pointer
 
 (
     SGD,
@@ -240,7 +242,13 @@ def averaged(params, grad, mean, lr, share):
 def apply(rule, params, begin, end, lr):
     """Move params[begin:end] by the gradient, and set the gradient back to zero; the clock is left to `tick`."""
     steps, power1, power2 = rule.clock[0] + 1.0, rule.clock[1] * rule.beta1, rule.clock[2] * rule.beta2
-    p, g, first, second = params[begin:end], rule.grad[begin:end], rule.first[begin:end], rule.second[begin:end]
+    # Without slices: each would cost an atomic reference count, which threads fight over.
+    p, g, first, second = (
+        carray(pointer(params, begin), (end - begin,)),
+        carray(pointer(rule.grad, begin), (end - begin,)),
+        carray(pointer(rule.first, begin), (end - begin,)),
+        carray(pointer(rule.second, begin), (end - begin,)),
+    )
     if rule.code == SGD:
         sgd(p, g, lr)
     elif rule.code == MOMENTUM:

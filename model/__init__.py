@@ -11,12 +11,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hotloop.callbacks import BestModel, Callback
+    from hotloop.encoder import TableEncoder
+    from hotloop.fitting import DivergenceWarning
     from hotloop.history import History
+    from hotloop.loggers import CSVLog, JSONLLog, LivePlot, TensorBoard
     from hotloop.mlp import MLP
     from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, PassiveAggressive, RMSprop
-    from hotloop.schedules import Constant, CosineDecay, ExponentialDecay, StepDecay
+    from hotloop.plateau import ReduceOnPlateau
+    from hotloop.range_test import LRRange, lr_range
+    from hotloop.schedules import (
+        Constant,
+        CosineDecay,
+        CosineRestarts,
+        ExponentialDecay,
+        InverseTimeDecay,
+        OneCycle,
+        PolynomialDecay,
+        StepDecay,
+        Warmup,
+    )
+    from hotloop.standardizer import Standardizer
     from hotloop.stopping import EarlyStopping
-    from hotloop.trainer import DivergenceWarning, Trainer
+    from hotloop.trainer import Trainer
+    from hotloop.warm import warmup
 
 __version__ = "0.1.0"
 
@@ -28,39 +46,73 @@ __all__ = [
     "Adam",
     "AdamW",
     "AveragedSGD",
+    "BestModel",
+    "CSVLog",
+    "Callback",
     "Constant",
     "CosineDecay",
+    "CosineRestarts",
     "DivergenceWarning",
     "EarlyStopping",
     "ExponentialDecay",
     "History",
+    "InverseTimeDecay",
+    "JSONLLog",
+    "LRRange",
     "Lion",
+    "LivePlot",
+    "OneCycle",
     "PassiveAggressive",
+    "PolynomialDecay",
     "RMSprop",
+    "ReduceOnPlateau",
+    "Standardizer",
     "StepDecay",
+    "TableEncoder",
+    "TensorBoard",
     "Trainer",
+    "Warmup",
+    "lr_range",
+    "warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
 _HOME = {
-    "MLP": "mlp",
-    "AdamW": "optimizers",
-    "Adam": "optimizers",
     "Adadelta": "optimizers",
     "Adagrad": "optimizers",
+    "Adam": "optimizers",
+    "AdamW": "optimizers",
     "AveragedSGD": "optimizers",
-    "Lion": "optimizers",
-    "PassiveAggressive": "optimizers",
-    "RMSprop": "optimizers",
-    "SGD": "optimizers",
+    "BestModel": "callbacks",
+    "CSVLog": "loggers",
+    "Callback": "callbacks",
     "Constant": "schedules",
     "CosineDecay": "schedules",
-    "DivergenceWarning": "trainer",
+    "CosineRestarts": "schedules",
+    "DivergenceWarning": "fitting",
     "EarlyStopping": "stopping",
     "ExponentialDecay": "schedules",
     "History": "history",
+    "InverseTimeDecay": "schedules",
+    "JSONLLog": "loggers",
+    "LRRange": "range_test",
+    "Lion": "optimizers",
+    "LivePlot": "loggers",
+    "MLP": "mlp",
+    "OneCycle": "schedules",
+    "PassiveAggressive": "optimizers",
+    "PolynomialDecay": "schedules",
+    "RMSprop": "optimizers",
+    "ReduceOnPlateau": "plateau",
+    "SGD": "optimizers",
     "StepDecay": "schedules",
+    "TensorBoard": "loggers",
+    "Standardizer": "standardizer",
+    "TableEncoder": "encoder",
     "Trainer": "trainer",
+    "Warmup": "schedules",
+    "lr_range": "range_test",
+    "warmup": "warm",
 }
 
 

@@ -46,6 +46,7 @@ def number(name: str, value: object, least: float, most: float = math.inf, *, op
     inside = least < real <= most if open_below else least <= real <= most
     if not math.isfinite(real) or not inside:
         low = f"more than {least:g}" if open_below else f"at least {least:g}"
+        low = "a finite number" if math.isinf(least) else low
         raise ValueError(f"{name}: got {value}, expected {low}{'' if math.isinf(most) else f' and at most {most:g}'}.")
     return real
 
@@ -105,8 +106,8 @@ def finite(name: str, array: NDArray[Any], given: NDArray[Any]) -> None:
         raise ValueError(f"{name}: got {came} at {list(place)}{large}; expected finite numbers only.")
 
 
-def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Samples by features, at least one row, finite, in the dtype of the model."""
+def samples(name: str, value: ArrayLike, columns: int) -> NDArray[Any]:
+    """Samples by features, at least one row, of any kind of numbers."""
     given = numeric(name, value)
     if given.ndim == 1 and columns > 1 and given.shape[0] == columns:
         raise ValueError(f"{name}: got shape {given.shape}, one row; expected (n_samples, {columns}): {name}[None, :].")
@@ -114,6 +115,12 @@ def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArr
         raise ValueError(f"{name}: got shape {given.shape}, expected (n_samples, {columns}).")
     if given.shape[0] == 0:
         raise ValueError(f"{name}: got no rows, expected at least one.")
+    return given
+
+
+def matrix(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Samples by features, at least one row, finite, in the dtype of the model."""
+    given = samples(name, value, columns)
     array = for_kernels(given, dtype)
     finite(name, array, given)
     return array

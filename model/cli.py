@@ -1,4 +1,4 @@
-"""The command line: `hotloop train`, `evaluate`, `predict` and `info`.
+"""The command line: `hotloop train`, `evaluate`, `predict`, `info` and `warmup`.
 
 Everything heavy (NumPy, Numba, the kernels) is imported inside the commands, so that `hotloop --help` answers at once.
 Exit codes: 0 done, 1 failed with one line that says why, 2 wrong usage, 130 interrupted.
@@ -238,6 +238,14 @@ def info() -> None:
         typer.echo(f"{name:<{width}}  {value}")
 
 
+@app.command()
+def warmup() -> None:
+    """Compile every kernel ahead, so that no later process has to wait for that."""
+    from hotloop.warm import warmup
+
+    typer.echo(warmup(typer.echo))
+
+
 def _sizes(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
@@ -275,8 +283,9 @@ def _writable(file: Path) -> Path:
 
 
 def _check_features(X: "npt.NDArray[Any]", model: "MLP", source: str) -> None:
-    if X.shape[1] != model.sizes[0]:
-        raise ValueError(f"the model takes rows of {model.sizes[0]} numbers; {source} has {X.shape[1]}")
+    columns = model.sizes[0] if model.prepare is None else model.prepare.columns
+    if X.shape[1] != columns:
+        raise ValueError(f"the model takes rows of {columns} numbers; {source} has {X.shape[1]}")
 
 
 def _csv_lines(predictions: "npt.NDArray[Any]", proba: bool) -> list[str]:

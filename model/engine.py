@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from hotloop import layout
 from hotloop.inputs import Rows
 from hotloop.kernels import epochs, regularize, updates
+from hotloop.kernels.lazy import Lazy
 from hotloop.kernels.network import PADDED, STRIDE, WIDTH, Lists, Network, Samples
+from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import SPAN
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization
 
 PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
+COLUMNS_PAY = 40_000  # the same within the first layer, for threads that divide a sample's step
+LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
 PROBE_SHARE = 8  # of a piece is run with the other number of threads, when that is tried
@@ -105,6 +109,7 @@ class Engine:
         per_sample: bool = False,
         regularization: Regularization | None = None,
         seed: int = 0,
+        lazy_from: int | None = None,
     ) -> None:
         self.n, self.batch_size, self.per_sample = len(rows), batch_size, per_sample
         self.code = objective.code
@@ -112,14 +117,23 @@ class Engine:
         layers = len(network.plan) - 1
         regularization = regularization or Regularization()
         self.regular = regularization.for_kernels(layers, seed)
-        sparse = rows.compressed or rows.density() < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
+        density = rows.density()
+        sparse = rows.compressed or density < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
         listed = int(sparse and not regularization.changes_inputs(layers))
         self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
         block = 1 if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
-        lists = size if per_sample else block * int(plan[0, STRIDE]) * listed
-        marks = 0 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
+        if per_sample:
+            entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
+            work, most = entries, min(threads, entries // COLUMNS_PAY, int(plan[1, PADDED]) // LANES)
+        else:
+            work = _products(plan) * 3 * min(batch_size, self.n)
+            most = min(threads, work // THREAD_PAYS)
+        self.threads = max(1, most)
+        stride = int(plan[0, STRIDE])
+        lists = size + (self.threads - 1) * stride if per_sample else block * stride * listed
+        marks = layers + 1 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
         dtype = network.params.dtype
         self.scratch = epochs.Scratch(
             layout.aligned(size, dtype),
@@ -128,9 +142,8 @@ class Engine:
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),
+            _lazy(rows, batch_size, lazy_from),
         )
-        work = _products(plan) * 3 * min(batch_size, self.n)
-        self.threads = 1 if per_sample else max(1, min(threads, work // THREAD_PAYS))
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
         self.pieces = Pieces(min(batch_size, self.n), 256)
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
@@ -162,14 +175,14 @@ class Engine:
         """Train on these positions with this many threads; return the seconds it took."""
         net, samples, code, regular, scratch = self.network, self.samples, self.code, self.regular, self.scratch
         size, began = self.batch_size, time.perf_counter()
-        if self.per_sample:
-            epochs.per_sample(net, samples, start, stop, code, rule, regular, scratch)
-        else:
 
-            def work(thread: int) -> None:
+        def work(thread: int) -> None:
+            if self.per_sample:
+                epochs.per_sample(net, samples, start, stop, code, rule, regular, scratch, thread, threads)
+            else:
                 epochs.mini_batch(net, samples, start, stop, size, code, rule, regular, scratch, thread, threads)
 
-            _together(self._pool, threads, work)
+        _together(self._pool, threads, work)
         return time.perf_counter() - began
 
 
@@ -221,6 +234,19 @@ def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int
     work(0)
     for other in others:
         other.result()
+
+
+def _lazy(rows: Rows, batch_size: int, steps: int | None) -> Lazy:
+    """Whether, and with what memory, only the rows of weights that a batch meets are moved, `steps` steps being done.
+
+    Where a batch meets a good part of them, moving all is faster. steps None: all are moved.
+    """
+    features = rows.arrays.X.shape[1]
+    if not (steps is not None and rows.compressed and rows.density() * batch_size < LAZY_BELOW):
+        features = 0
+    return Lazy(
+        np.full(features, steps or 0, np.int64), np.zeros(features, np.int32), np.zeros(min(features, 1), np.int64)
+    )
 
 
 def _products(plan: NDArray[np.int64]) -> int:

@@ -45,6 +45,9 @@ def save(model: "MLP", path: Path) -> None:
     """Write a model; see MLP.save."""
     from safetensors.numpy import save as encode
 
+    from hotloop import prepare
+
+    prepared, extra = prepare.pack(model.prepare)
     header = {
         "version": VERSION,
         "sizes": model.sizes,
@@ -56,9 +59,11 @@ def save(model: "MLP", path: Path) -> None:
         "seed": model.seed,
         "loss": model.loss,
         "decision": model.decision,
+        "classes": None if model.classes is None else model.classes.tolist(),
+        **prepared,
     }
     arrays = {f"weight.{i}": np.ascontiguousarray(w) for i, w in enumerate(model.weights)}
-    arrays |= {f"bias.{i}": np.ascontiguousarray(b) for i, b in enumerate(model.biases)}
+    arrays |= {f"bias.{i}": np.ascontiguousarray(b) for i, b in enumerate(model.biases)} | extra
     with replacing(path) as beside:
         beside.write_bytes(encode(arrays, metadata={"hotloop": json.dumps(header)}))
 
@@ -80,7 +85,7 @@ def _named(name: Any, custom: "Sequence[Activation]") -> Any:
 
 def load(path: Path, custom: "Sequence[Activation]" = ()) -> "MLP":
     """Read a model; see MLP.load."""
-    from hotloop import check, initial
+    from hotloop import check, initial, prepare
     from hotloop.mlp import DECISIONS, MLP
     from hotloop.objectives import CUSTOM as LOSS_OF_OWN
     from hotloop.objectives import OUTPUTS
@@ -91,6 +96,7 @@ def load(path: Path, custom: "Sequence[Activation]" = ()) -> "MLP":
     try:
         if header["version"] != VERSION:
             raise ValueError(f"version {header['version']!r}, expected {VERSION}")
+        preparation = prepare.unpack(header, arrays)
         _fits(header, arrays)
         model = MLP(
             header["sizes"],
@@ -104,6 +110,7 @@ def load(path: Path, custom: "Sequence[Activation]" = ()) -> "MLP":
         model.init = check.choice("init", header["init"], initial.NAMES)
         if header["decision"] not in DECISIONS or header["loss"] not in (None, LOSS_OF_OWN, *OUTPUTS):
             raise ValueError(f"loss {header['loss']!r} with decision {header['decision']!r}")
+        model.prepare, model.classes = preparation, header.get("classes")  # files from before have neither
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"path: {path} is no Hotloop model: {error}") from None
     model.loss, model.decision = header["loss"], header["decision"]

@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,6 +74,23 @@ def vector_bits() -> int:
     if "avx512f" in features:
         return 512
     return 256 if "avx" in features else 128
+
+
+def has_fma() -> bool:
+    """Whether the kernels are compiled for a processor with fused multiply-add; every 64-bit ARM has it."""
+    return platform.machine().lower() in ("aarch64", "arm64") or "fma" in simd_features()
+
+
+@cache
+def warn_without_fma() -> None:
+    """Say, once in a process, that kernels are slow where every fused multiply-add is a call into the C library."""
+    if not has_fma():
+        warnings.warn(
+            "this processor has no fused multiply-add (FMA), or NUMBA_CPU_FEATURES leaves it out: training works, but "
+            "about 15 times slower, and its last bits may differ from those of other processors.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def available_threads() -> int:

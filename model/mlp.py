@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from hotloop import check, engine, files, initial, inputs, layout, objectives
+from hotloop import check, engine, files, initial, inputs, layout, objectives, summary
+from hotloop import classes as class_values
+from hotloop import prepare as preparation
 from hotloop.custom import Activation, activation_code
 from hotloop.kernels import activations, epochs, network
 from hotloop.machine import available_threads
@@ -53,6 +55,8 @@ class MLP:
         self.seed = check.integer("seed", seed, 0, 2**63 - 1)
         self.loss: str | None = None
         self.decision = DECISION_OF.get(self.output, "value")
+        self._classes: NDArray[Any] | None = None
+        self._prepare: preparation.Preparation | None = None
         self.params = layout.aligned(layout.parameter_count(self.sizes), self.dtype)
         codes = [activation_code(each, self.dtype) for each in (*self.activations, self.output)]
         plan, self._row_work = layout.make_plan(self.sizes, codes, self.bias, 1)
@@ -79,6 +83,30 @@ class MLP:
         return [self.params[s : s + fan_out] for s, fan_out in zip(starts, self.sizes[1:], strict=True)]
 
     @property
+    def prepare(self) -> preparation.Preparation | None:
+        """What is done to X before the first layer wherever it is read: a fitted Standardizer or TableEncoder, or None.
+
+        It is saved with the model. It gives rows of sizes[0] columns.
+        """
+        return self._prepare
+
+    @prepare.setter
+    def prepare(self, value: preparation.Preparation | None) -> None:
+        self._prepare = preparation.checked(value, self.sizes[0])
+
+    @property
+    def classes(self) -> NDArray[Any] | None:
+        """The values, text or numbers, that stand for the class numbers in y and in predictions, or None.
+
+        As many as there are outputs, two for one output. Fitting on text sets them, sorted. Saved with the model.
+        """
+        return self._classes
+
+    @classes.setter
+    def classes(self, values: ArrayLike | None) -> None:
+        self._classes = None if values is None else class_values.checked("classes", values, max(2, self.sizes[-1]))
+
+    @property
     def n_params(self) -> int:
         """Number of trainable parameters."""
         return sum((i + self.bias) * o for i, o in zip(self.sizes[:-1], self.sizes[1:], strict=True))
@@ -92,7 +120,7 @@ class MLP:
         """
         if not self.bias:
             raise ValueError("bias: got False, expected a model with biases to set.")
-        objective = objectives.bind(loss, self, y, len(check.numeric("y", y)))
+        objective = objectives.bind(loss, self, y, None)
         self.biases[-1][:] = objective.prior()
 
     def __repr__(self) -> str:
@@ -100,36 +128,59 @@ class MLP:
         head = f"MLP({list(self.sizes)}{hidden}, output={self.output!r}, dtype='{self.dtype}')"
         return f"{head}  # {self.n_params:,} parameters"
 
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """Layers, shapes, parameters, bytes, loss and what is kept beside them, as a table of plain text."""
+        return summary.table(self)
+
+    def _read(self, name: str, X: Any) -> inputs.Rows:
+        """X, prepared and checked, in the form of the kernels; errors call it by this name."""
+        if self._prepare is None:
+            return inputs.read(name, X, self.sizes[0], self.dtype)
+        return self._prepare.read(name, X, self.dtype)
+
     def forward(self, X: ArrayLike) -> NDArray[Any]:
         """Outputs (n, n_outputs) of the last activation for X (n, n_features)."""
-        rows = inputs.read("X", X, self.sizes[0], self.dtype)
+        rows = self._read("X", X)
         return engine.infer(self._network, rows, self._network.plan[-1, network.ACTIVATION], available_threads())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predictions for X (n, n_features), by what the model was trained for.
 
         Classes 0 .. k-1 (n,) for softmax and cross-entropy; 0 or 1 for sigmoid, step, logistic and perceptron; -1 or
-        +1 for hinge; rates for poisson; else the outputs themselves. One output gives (n,), several (n, n_outputs).
+        +1 for hinge; with model.classes, these values; rates for poisson; else the outputs themselves.
+        One output gives (n,), several (n, n_outputs).
         """
-        rows = inputs.read("X", X, self.sizes[0], self.dtype)
+        rows = self._read("X", X)
         plain = self.decision in ("value", "exp")
         code = self._network.plan[-1, network.ACTIVATION] if plain else activations.IDENTITY
         return self._decide(engine.infer(self._network, rows, code, available_threads()))
 
     def predict_one(self, x: ArrayLike) -> Any:
         """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
-        if isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray:
-            row = x
-        else:
-            row = check.for_kernels(check.numeric("x", x), self.dtype)
-        if row.shape != self._row_shape:
-            raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
+        row = self._row(x)
         out = np.empty(self.sizes[-1], self.dtype)
         plan = self._network.plan if self.decision in ("value", "exp") else self._score_plan
         best = epochs.predict_row(plan, self.params, row, self._row_work, out)
         if best < 0:
             check.finite("x", row, np.asarray(x))
-        return best if self.decision == "argmax" else self._decide(out[None])[0]
+        if self.decision != "argmax":
+            return self._decide(out[None])[0]
+        return best if self._classes is None else self._classes[best]
+
+    def _row(self, x: ArrayLike) -> NDArray[Any]:
+        """One row x (n_features,) in the form of the kernels; whether it is finite they see themselves."""
+        if self._prepare is not None:
+            row = self._prepare.row(x, self.dtype)
+        elif isinstance(x, np.ndarray) and x.dtype == self.dtype and x.flags.carray:
+            row = x
+        else:
+            row = check.for_kernels(check.numeric("x", x), self.dtype)
+        if row.shape != self._row_shape:
+            raise ValueError(f"x: got shape {row.shape}, expected {self._row_shape}.")
+        return row
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Class probabilities (n, n_classes); two columns for one sigmoid output, one per label for several.
@@ -153,6 +204,8 @@ class MLP:
 
     def _decide(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Predictions from outputs, or from the z of the last layer where a decision only asks which is larger."""
+        if self._classes is not None and self.decision in ("argmax", "sign", "threshold"):
+            return self._classes[outputs.argmax(axis=1) if self.decision == "argmax" else (outputs[:, 0] > 0) * 1]
         if self.decision == "argmax":
             return outputs.argmax(axis=1)
         if self.decision == "sign":

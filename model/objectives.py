@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check
+from hotloop import classes as class_values
 from hotloop.custom import Activation, Loss, activation_code
 from hotloop.kernels import activations, losses
 
@@ -42,6 +43,8 @@ class Objective:
     targets: NDArray[Any]  # (n, k), or (0, k) where the loss takes classes
     labels: NDArray[np.int32]  # (n,), or (0,)
     weights: NDArray[Any]  # (n,) what each sample's loss is multiplied by, or (0,) where all count the same
+    classes: NDArray[Any] | None = None  # the values that stand for the class numbers, if any
+    metrics: tuple[str, ...] = ()  # asked for, beside the one below
 
     def __len__(self) -> int:
         return max(len(self.targets), len(self.labels))
@@ -50,6 +53,11 @@ class Objective:
     def metric(self) -> str:
         """The name of the figure beside the loss."""
         return "r2" if self.decision in ("value", "exp") else "accuracy"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of all figures beside the loss."""
+        return tuple(dict.fromkeys((self.metric, *self.metrics)))
 
     def prior(self) -> NDArray[Any]:
         """The z of every output at which it predicts the average of y; see MLP.set_prior."""
@@ -85,8 +93,10 @@ class Objective:
 
     def take(self, rows: NDArray[np.int64]) -> "Objective":
         """The same objective for some of the samples."""
-        parts = [part[rows] if len(part) else part for part in (self.targets, self.labels, self.weights)]
-        return Objective(self.loss, self.code, self.activation, self.decision, *parts)
+        targets, labels, weights = (
+            part[rows] if len(part) else part for part in (self.targets, self.labels, self.weights)
+        )
+        return replace(self, targets=targets, labels=labels, weights=weights)
 
     def weighted(self, weights: NDArray[Any]) -> "Objective":
         """The same objective with a weight for each sample."""
@@ -118,14 +128,25 @@ def resolve(loss: str | None, output: str | Activation) -> str:
     return loss
 
 
-def bind(loss: str | Loss | None, model: "MLP", y: ArrayLike, n: int, name: str = "y") -> Objective:
-    """Check y for this loss and model, and bring it into the form of the kernels."""
+def bind(
+    loss: str | Loss | None,
+    model: "MLP",
+    y: ArrayLike,
+    n: int | None,
+    name: str = "y",
+    classes: NDArray[Any] | None = None,
+) -> Objective:
+    """Check y for this loss and model, and bring it into the form of the kernels.
+
+    n rows are expected, None: any number. classes are the values that stand for class numbers in y; None: the model's.
+    """
     k = model.sizes[-1]
-    given = check.numeric(name, y)
-    if given.ndim == 0 or given.shape[0] != n:
-        raise ValueError(f"{name}: got shape {given.shape}, expected {n} rows, as many as X.")
+    classes = model.classes if classes is None else classes
+    given = _numbers(name, y) if classes is None else _numbered(name, y, classes, loss, model)
+    if given.ndim == 0 or (n is not None and given.shape[0] != n):
+        raise ValueError(f"{name}: got shape {given.shape}, expected {_rows(n)}.")
     if isinstance(loss, Loss):
-        return _bind_custom(loss, model, given, name)
+        return replace(_bind_custom(loss, model, given, name), classes=classes)
     loss = resolve(loss, model.output)
     if loss == "cross_entropy" and k == 1:
         raise ValueError("loss: cross_entropy needs two or more outputs; for one output use output 'sigmoid'.")
@@ -141,9 +162,56 @@ def bind(loss: str | Loss | None, model: "MLP", y: ArrayLike, n: int, name: str 
         labels, targets = _labels(name, given, k), np.empty((0, k), model.dtype)
     else:
         labels, targets = np.empty(0, np.int32), _targets(name, given, loss, model)
-    return Objective(
-        loss, code, activation, _decision(loss, model.output, by_class), targets, labels, targets.reshape(-1)[:0]
-    )
+    decision, none = _decision(loss, model.output, by_class), targets.reshape(-1)[:0]
+    return Objective(loss, code, activation, decision, targets, labels, none, classes)
+
+
+def learn_classes(loss: str | Loss | None, model: "MLP", y: ArrayLike) -> NDArray[Any] | None:
+    """The values that stand for class numbers in y: the model's own, else those of y if it holds text."""
+    if model.classes is not None or not class_values.text(y):
+        return model.classes
+    if _class_decision(loss, model) is None:
+        return None  # values are learned, not classes: bind will say that it wants numbers
+    return class_values.learn("y", y, max(2, model.sizes[-1]))
+
+
+def _class_decision(loss: str | Loss | None, model: "MLP") -> str | None:
+    """How this loss and model choose one of several classes; None: they do not."""
+    if isinstance(loss, Loss):
+        return "argmax" if loss.classes else None
+    loss = resolve(loss, model.output)
+    decision = _decision(loss, model.output, loss in losses.CLASS_CODES and model.sizes[-1] > 1)
+    one = model.sizes[-1] == 1 and decision in ("threshold", "sign")
+    return decision if one or decision == "argmax" else None
+
+
+def _numbers(name: str, y: ArrayLike) -> NDArray[Any]:
+    try:
+        return check.numeric(name, y)
+    except TypeError as error:
+        hint = " Text stands for classes once model.classes is set, or fit has set it." if class_values.text(y) else ""
+        raise TypeError(f"{error}{hint}") from None
+
+
+def _numbered(name: str, y: ArrayLike, classes: NDArray[Any], loss: str | Loss | None, model: "MLP") -> NDArray[Any]:
+    """y as the loss takes it, from values of classes; shares of the classes (n, k) are left as they are."""
+    k, decision = model.sizes[-1], _class_decision(loss, model)
+    if decision is None:
+        raise ValueError(
+            f"classes: loss {loss!r} with {k} outputs of {model.output!r} tells no classes apart; "
+            "expected model.classes = None."
+        )
+    if np.ndim(y) == 2 and k > 1 and np.shape(y)[1] == k and not class_values.text(y):
+        return check.numeric(name, y)
+    codes = class_values.encode(name, y, classes)
+    if decision == "sign":
+        return 2 * codes - 1
+    by_number = decision == "threshold" or isinstance(loss, Loss) or resolve(loss, model.output) in losses.CLASS_CODES
+    return codes if by_number else np.eye(k)[codes]
+
+
+def _rows(n: int | None) -> str:
+    return "rows" if n is None else f"{n} rows, as many as X"
 
 
 def _bind_custom(loss: Loss, model: "MLP", given: NDArray[Any], name: str) -> Objective:

@@ -2,6 +2,10 @@
 
 Definitions and defaults are PyTorch's. A penalty of the trainer (l1, l2) is part of the gradient, and so coupled to
 what the optimiser makes of it; `weight_decay` is decoupled: every parameter loses that share of lr in each step.
+
+Of a first layer with very sparse rows (SciPy's CSR), plain SGD, momentum, RMSprop, Adagrad and Adadelta move only the
+weights that a batch meets. Adam, AdamW, Lion and averaged SGD move a weight also while its input is zero, by amounts
+that no formula sums up: they read and write every weight in each step, as l1, l2, clip_norm and max_norm do.
 """
 
 from dataclasses import dataclass

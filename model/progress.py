@@ -9,7 +9,10 @@ DELAY = 1.0
 
 
 class Progress:
-    """Shows epoch, loss and time left on a terminal or in a notebook; enabled None means: only there."""
+    """Shows epoch, loss and time left on a terminal or in a notebook; enabled None means: only there.
+
+    samples: of an epoch; 0 where nobody knows.
+    """
 
     def __init__(self, epochs: int, samples: int, enabled: bool | None) -> None:
         self.epochs, self.samples = epochs, samples
@@ -38,12 +41,12 @@ class Progress:
             return
         if self._bar is None:
             self._bar = _rich_bar()
-            self._task = self._bar.add_task("", total=self.epochs * self.samples)
+            self._task = self._bar.add_task("", total=self.epochs * (self.samples or 1))
             self._bar.start()
         done = min(epoch + 1, self.epochs)
         self._bar.update(
             self._task,
-            completed=epoch * self.samples + sample,
+            completed=epoch * self.samples + sample if self.samples else epoch,
             description=f"epoch {done}/{self.epochs}{self._text}",
         )
 

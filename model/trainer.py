@@ -1,49 +1,39 @@
-"""The trainer: validate once, then run epochs piece by piece until there is a reason to stop."""
+"""The trainer: what to do, checked once; `fitting` does it."""
 
 import math
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hotloop import callbacks as calls
 from hotloop import check, inputs
-from hotloop.curvature import gradient, largest_stable_lr
+from hotloop import metrics as merit
+from hotloop.chunks import Chunks, is_source
+from hotloop.curvature import gradient
 from hotloop.custom import Loss
-from hotloop.engine import Engine, Interrupts, infer
+from hotloop.engine import Engine, infer
+from hotloop.fitting import Fitting, Set, columns, figures
 from hotloop.history import History
-from hotloop.inputs import Rows
 from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
-from hotloop.kernels.network import Network
+from hotloop.kernels.lazy import RULES
 from hotloop.kernels.random import permutation
 from hotloop.machine import available_threads
 from hotloop.mlp import MLP
-from hotloop.objectives import OUTPUTS, Objective, bind
-from hotloop.optimizers import SGD, Optimizer, PassiveAggressive
-from hotloop.progress import Progress
+from hotloop.monitor import require
+from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
+from hotloop.online import Learner
+from hotloop.optimizers import SGD, AveragedSGD, Optimizer, PassiveAggressive, State
+from hotloop.plateau import ReduceOnPlateau
+from hotloop.rates import Rates
 from hotloop.regularization import Regularization
-from hotloop.schedules import Constant, Schedule
+from hotloop.schedules import UNITS, Constant, Schedule, Warmup
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
-
-EXPLODED = 10.0  # an epoch's loss this many times that of the start, and of constant outputs, is divergence
-
-
-class DivergenceWarning(UserWarning):
-    """Training diverged; the message says at which learning rate it would not."""
-
-
-@dataclass(frozen=True)
-class _Set:
-    """Samples with their objective."""
-
-    rows: Rows
-    objective: Objective
 
 
 class Trainer:
@@ -53,12 +43,13 @@ class Trainer:
                       None: the output's own (softmax cross_entropy, sigmoid logistic, step perceptron, else mse);
                       or a Loss of your own
     optimizer         SGD(lr, momentum, nesterov), Adam(lr), ...: see hotloop.optimizers
-    schedule          factor of lr by (epoch, epochs), such as CosineDecay(); None: constant
+    schedule          factor of lr by (epoch, epochs), such as CosineDecay(), or by step; None: constant
     batch_size        1: per-sample SGD; n: mini-batch; None: full batch (gradient descent)
     shuffle, seed     a new order of the samples each epoch, drawn from the seed
     validation_split  share of the samples held out, drawn from the seed
     early_stopping    EarlyStopping(...); needs validation data if it monitors a validation figure
     tol               stop when no parameter moved by more than this in an epoch; 0: never
+    max_seconds       stop behind the piece (about 20 ms) in which this time is up; compilation does not count
     l1, l2            penalties l1 sum |w| + l2/2 sum w^2 on all weights, no biases; not part of the loss shown
     dropout           share of hidden units dropped; a sequence: of the input, then of each hidden layer. Those that
                       stay are scaled by 1 / (1 - share): predictions need no change (Srivastava et al. 2014)
@@ -66,8 +57,10 @@ class Trainer:
     clip_norm         largest norm of a step's whole gradient; a larger one is scaled down (Pascanu et al. 2013)
     clip_value        largest absolute value of an entry of the gradient, after the penalties, before clip_norm
     max_norm          largest norm of the weights into one unit; kept after every step
+    metrics           names of figures beside the loss and accuracy or r2, such as ("f1", "auc"): see hotloop.metrics
     label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
+    callbacks         Callback objects, and plain functions of the run that are called behind every epoch
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
 
@@ -93,6 +86,9 @@ class Trainer:
         label_smoothing: float = 0.0,
         threads: int | None = None,
         progress: bool | None = None,
+        max_seconds: float | None = None,
+        callbacks: Sequence[calls.Callback | Callable[[calls.Run], object]] = (),
+        metrics: Sequence[str] = (),
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -101,6 +97,7 @@ class Trainer:
         self.schedule = Constant() if schedule is None else schedule
         if not callable(self.schedule):
             raise TypeError(f"schedule: got {schedule!r}, expected a schedule such as CosineDecay().")
+        check.choice("schedule.per", getattr(self.schedule, "per", "epoch"), UNITS)
         self.batch_size = None if batch_size is None else check.integer("batch_size", batch_size, 1)
         self.epochs = check.integer("epochs", epochs, 1)
         self.shuffle = check.boolean("shuffle", shuffle)
@@ -115,13 +112,19 @@ class Trainer:
         chosen = available_threads() if threads is None else check.integer("threads", threads, 1, 1024)
         self.threads = min(chosen, available_threads())  # more would only wait for one another
         self.progress = None if progress is None else check.boolean("progress", progress)
+        self._learner: Learner | None = None
+        limit = None if max_seconds is None else check.number("max_seconds", max_seconds, 0.0, open_below=True)
+        self.max_seconds = limit
+        self.callbacks = calls.read(callbacks)
+        self.metrics = merit.checked(metrics)
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
+        self._online: Fitting | None = None  # what partial_fit goes on with
 
     def fit(
         self,
         model: MLP,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        y: ArrayLike | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -129,31 +132,101 @@ class Trainer:
         """Train the model in place on X (n, n_features) and y; return what happened epoch by epoch.
 
         y is (n,) or (n, n_outputs): class numbers for cross_entropy, -1/+1 for hinge, 0/1 for logistic and
-        perceptron, else values. Each sample's loss, and with it its step, is multiplied by its sample_weight (n,) and
-        by its class's class_weight: a dict, or "balanced", n / (classes * samples of the class).
+        perceptron, else values; or values of model.classes, which text sets (sorted) where there are none yet. Each
+        sample's loss, and with it its step, is multiplied by its sample_weight (n,) and by its class's class_weight: a
+        dict, or "balanced", n / (classes * samples of the class).
+
+        Without y, X is a source of chunks (X, y) or (X, y, sample_weight), one pass over it being an epoch: a list or
+        any object that can be iterated again, a function that returns a new iterator, or for one epoch an iterator. The
+        next chunk is made and checked on a thread while the present one trains. No step spans two chunks, samples are
+        shuffled within theirs, and to a schedule by step the number of steps is not known beforehand.
 
         Raises ValueError or TypeError before anything is changed. Ctrl-C raises KeyboardInterrupt and leaves the model
         as of the last finished piece, and trainer.history as far as it came. A training that diverges stops with a
         DivergenceWarning and leaves the weights from before the epoch with the lowest loss (with early stopping: those
         of the best epoch).
         """
-        whole = self._set(model, X, y)
-        if sample_weight is not None or class_weight is not None:
-            whole = _Set(whole.rows, weigh(whole.objective, sample_weight, class_weight))
+        self._online = None
+        if y is None and is_source(X):
+            with self._chunks(model, X, sample_weight, class_weight) as chunks:
+                training, validation = self._data(model, chunks.first(), validation_data)
+                return Fitting(self, model, training, validation, chunks=chunks).train()
+        classes = learn_classes(self.loss, model, y) if isinstance(model, MLP) else None
+        whole = self._weighed(self._set(model, X, y, classes=classes), sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
-        if self.label_smoothing:
-            training = _Set(training.rows, training.objective.smoothed(self.label_smoothing))
-        self._suits(model, training)
-        rates = (self._rate(epoch) for epoch in range(self.epochs))
-        first = next(rates)  # a schedule that is wrong is found before anything is changed
-        run = _Run(self, model, training, validation, chain([first], rates))
-        self.history = run.history
-        return run.train()
+        return Fitting(self, model, self._smoothed(training), validation).train()
 
-    def evaluate(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-        """Mean loss over X and y, and accuracy (classes, labels) or r2 (values)."""
+    def partial_fit(
+        self,
+        model: MLP,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+    ) -> float:
+        """Train the model in place on X and y in one pass, and go on from there at the next call.
+
+        Returns the mean loss, each sample's taken before its own step. The optimiser's state and the schedule are
+        carried on from call to call, as long as it is the same model; a call counts as an epoch of `epochs`, and to a
+        schedule by step the number of steps is not known beforehand. Callbacks, early stopping, validation and limits
+        are those of fit alone. Errors as in fit; a call that diverges leaves the weights from before it.
+        """
+        if isinstance(self.optimizer, AveragedSGD):
+            raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
+        data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
+        if self._online is None or self._online.model is not model:
+            self._online = Fitting(self, model, data, None, online=True)
+        loss = self._online.go_on(data)
+        if not math.isfinite(loss):
+            self._online = None
+        return loss
+
+    def learn_one(self, model: MLP, x: ArrayLike, y: Any) -> float:
+        """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
+
+        In microseconds, for streams. The optimiser's state and a schedule by step are carried on from call to call with
+        the same model; batch_size and epochs do not count. Raises ValueError or TypeError before anything is changed.
+        """
+        if self._learner is None or self._learner.model is not model:
+            self._learner = self._make_learner(model, y)
+        return self._learner.learn(x, y)
+
+    def _make_learner(self, model: MLP, y: Any) -> Learner:
+        def read(truth: ArrayLike) -> Objective:
+            objective = bind(self.loss, model, truth, 1)
+            return objective.smoothed(self.label_smoothing) if self.label_smoothing else objective
+
+        if not isinstance(model, MLP):
+            raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
+        one_by_one = copy(self)
+        one_by_one.batch_size, one_by_one.threads = 1, 1
+        data = Set(inputs.dense(np.zeros((1, model.sizes[0]), model.dtype)), read([y]))
+        one_by_one.suits(model, data)
+        engine, state = one_by_one.make_engine(model, data, 1, 0), self.running_state(model)
+        grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
+        objective = data.objective
+        model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
+        rates = Rates(self.schedule, self.optimizer.lr, self.epochs, 0)
+        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, state), rates, read)
+
+    def evaluate(
+        self, model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
+        """Mean loss over X and y, accuracy (classes, labels) or r2 (values), and the metrics of the trainer.
+
+        With sample_weight (n,) all of them are weighted means.
+        """
         data = self._set(model, X, y)
-        return _figures(model._network, data, self.threads)
+        if sample_weight is not None:
+            data = Set(data.rows, weigh(data.objective, sample_weight, None))
+        return figures(model._network, data, self.threads)
+
+    def evaluate_each(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, NDArray[Any]]:
+        """What evaluate gives, without the loss, for every output (n_outputs,): value, label, or class against rest."""
+        data = self._set(model, X, y)
+        objective = data.objective
+        outputs = infer(model._network, data.rows, objective.activation, self.threads)
+        return merit.each(objective.figures, objective, outputs)
 
     def gradients(self, model: MLP, X: ArrayLike, y: ArrayLike) -> tuple[float, list[NDArray[Any]], list[NDArray[Any]]]:
         """Mean loss over X and y with l1 and l2, and its gradient.
@@ -169,13 +242,76 @@ class Trainer:
         twin.params[:] = grad
         return loss, twin.weights, twin.biases
 
-    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "") -> _Set:
+    def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "", classes: NDArray[Any] | None = None) -> Set:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
-        rows = inputs.read(f"{name}X", X, model.sizes[0], model.dtype)
-        return _Set(rows, bind(self.loss, model, y, len(rows), f"{name}y"))
+        rows = model._read(f"{name}X", X)
+        objective = bind(self.loss, model, y, len(rows), f"{name}y", classes)
+        merit.suit(self.metrics, objective)
+        return Set(rows, replace(objective, metrics=self.metrics))
 
-    def _suits(self, model: MLP, data: _Set) -> None:
+    @property
+    def _direct(self) -> bool:
+        """Whether a step moves the weights without a gradient buffer."""
+        code = self.optimizer.constants().code
+        return code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and self.regularization.direct
+
+    def buffered(self, batch_size: int) -> bool:
+        return not self._direct or batch_size > kernels.BLOCK
+
+    def make_engine(self, model: MLP, data: Set, batch_size: int, steps: int) -> Engine:
+        """The working memory for training on this data, `steps` steps after the first."""
+        changes_inputs = self.regularization.changes_inputs(len(model.weights))
+        plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
+        lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
+        return Engine(
+            model._network,
+            data.rows,
+            data.objective,
+            batch_size,
+            self.threads,
+            self._direct and self.batch_size == 1 and not changes_inputs,
+            self.regularization,
+            self.seed,
+            lazy_from=steps if lazy else None,
+        )
+
+    def running_state(self, model: MLP) -> State:
+        """What the optimiser remembers of partial_fit or learn_one with this model."""
+        for running in (self._learner, self._online):
+            if running is not None and running.model is model:
+                return running.state
+        return self.optimizer.init(model.params)
+
+    def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
+        if sample_weight is None and class_weight is None:
+            return data
+        return Set(data.rows, weigh(data.objective, sample_weight, class_weight))
+
+    def _smoothed(self, data: Set) -> Set:
+        """The data to train on, labels smoothed."""
+        return Set(data.rows, data.objective.smoothed(self.label_smoothing)) if self.label_smoothing else data
+
+    def _chunks(
+        self, model: MLP, source: Any, sample_weight: ArrayLike | None, class_weight: ClassWeight | None
+    ) -> Chunks[Set]:
+        """A source of chunks, each to be checked when it comes."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight: got weights beside chunks, expected them in chunks (X, y, sample_weight).")
+        if class_weight == "balanced":
+            raise ValueError("class_weight: got 'balanced' with chunks, whose classes nobody has counted; give a dict.")
+        if self.validation_split:
+            raise ValueError("validation_split: got a share of chunks, expected 0 and validation_data.")
+
+        def read(i: int, chunk: Any) -> Set:
+            if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
+                raise ValueError(f"chunks[{i}]: expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}.")
+            data = self._set(model, chunk[0], chunk[1], f"chunks[{i}] ")
+            return self._smoothed(self._weighed(data, chunk[2] if len(chunk) == 3 else None, class_weight))
+
+        return Chunks(source, self.epochs, read)
+
+    def suits(self, model: MLP, data: Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
         self.regularization.shares(len(model.weights))
         if isinstance(self.optimizer, PassiveAggressive):
@@ -192,7 +328,7 @@ class Trainer:
                     "plain output."
                 )
 
-    def _data(self, model: MLP, data: _Set, given: Any) -> tuple[_Set, _Set | None]:
+    def _data(self, model: MLP, data: Set, given: Any) -> tuple[Set, Set | None]:
         """Training and validation data."""
         validation = None
         if given is not None:
@@ -200,32 +336,16 @@ class Trainer:
                 raise ValueError("validation_data: got data beside validation_split, expected one of the two.")
             if not isinstance(given, tuple | list) or len(given) != 2:
                 raise ValueError("validation_data: expected a pair (X, y).")
-            validation = self._set(model, given[0], given[1], "validation ")
+            validation = self._set(model, given[0], given[1], "validation ", data.objective.classes)
         elif self.validation_split:
             data, validation = self._split(data)
-        monitor = self.early_stopping.monitor if self.early_stopping else "loss"
-        if monitor not in ("loss", "val_loss", f"val_{data.objective.metric}"):
-            raise ValueError(
-                f"early_stopping: monitors {monitor!r}, but with loss {data.objective.loss!r} there is only "
-                f"val_{data.objective.metric}, besides val_loss and loss."
-            )
-        if monitor != "loss" and validation is None:
-            raise ValueError(
-                f"early_stopping: monitors {monitor!r}, but there is no validation data; "
-                "set validation_split or pass validation_data."
-            )
+        for owner, watcher in (("early_stopping", self.early_stopping), ("schedule", self.schedule)):
+            watching = watcher.then if isinstance(watcher, Warmup) else watcher
+            if isinstance(watching, EarlyStopping | ReduceOnPlateau):
+                require(owner, watching.monitor, columns(data, validation))
         return data, validation
 
-    def _rate(self, epoch: int) -> float:
-        """The learning rate of an epoch."""
-        factor = self.schedule(epoch, self.epochs)
-        if not isinstance(factor, int | float | np.integer | np.floating):
-            raise TypeError(f"schedule: gave {factor!r} for epoch {epoch}, expected a finite factor of 0 or more.")
-        if not math.isfinite(factor) or factor < 0:
-            raise ValueError(f"schedule: gave {factor} for epoch {epoch}, expected a finite factor of 0 or more.")
-        return self.optimizer.lr * float(factor)
-
-    def _split(self, data: _Set) -> tuple[_Set, _Set]:
+    def _split(self, data: Set) -> tuple[Set, Set]:
         n = len(data.rows)
         held = max(1, round(n * self.validation_split))
         if held >= n:
@@ -233,185 +353,5 @@ class Trainer:
         order = np.empty(n, np.int64)
         permutation(self.seed, 2**32 - 1, order)  # a stream of its own, after the last possible epoch
         rows, rest = order[:held], np.sort(order[held:])
-        return _Set(data.rows.take(rest), data.objective.take(rest)), _Set(
-            data.rows.take(rows), data.objective.take(rows)
-        )
-
-
-class _Run:
-    """One call of fit: the state that lives as long as it."""
-
-    def __init__(
-        self, trainer: Trainer, model: MLP, training: _Set, validation: _Set | None, rates: Iterator[float]
-    ) -> None:
-        self.trainer, self.model, self.training, self.validation = trainer, model, training, validation
-        self.history, self.rates = History(), rates
-        n, optimizer, regularization = len(training.rows), trainer.optimizer, trainer.regularization
-        self.batch_size = min(n, trainer.batch_size or n)
-        code = optimizer.constants().code
-        direct = code in (updates.SGD, updates.PASSIVE_AGGRESSIVE) and regularization.direct
-        per_sample = direct and trainer.batch_size == 1 and not regularization.changes_inputs(len(model.weights))
-        self.engine = Engine(
-            model._network,
-            training.rows,
-            training.objective,
-            self.batch_size,
-            trainer.threads,
-            per_sample,
-            regularization,
-            trainer.seed,
-        )
-        self.state = optimizer.init(model.params)
-        buffered = not direct or self.batch_size > kernels.BLOCK
-        self.grad = np.zeros(model.params.size if buffered else 0, model.params.dtype)
-        self.kept = model.params.copy()  # what to go back to: see _reason
-        self.start = model.params.copy()  # of the running epoch
-        self.constant_loss = training.objective.constant_loss()
-        self.best_score, self.waited = math.inf, 0
-
-    def train(self) -> History:
-        """Run the epochs; see Trainer.fit."""
-        trainer, model, history = self.trainer, self.model, self.history
-        model.loss, model.decision = self.training.objective.loss, self.training.objective.decision
-        began = time.perf_counter()
-        self.engine.run(0, 0, self._rule(0.0))  # these three compile the kernels, or load them
-        kernels.all_finite(model.params)
-        permutation(0, 0, self.engine.order[:0])
-        history.compile_seconds = time.perf_counter() - began
-        try:
-            with (
-                Interrupts() as self.interrupts,
-                Progress(trainer.epochs, len(self.training.rows), trainer.progress) as self.bar,
-            ):
-                for epoch, lr in enumerate(self.rates):
-                    if reason := self._epoch(epoch, lr):
-                        history.stopped = reason
-                        break
-        finally:
-            self.engine.close()
-        if history.stopped == "diverged":
-            self._explain_divergence()
-        elif trainer.early_stopping and trainer.early_stopping.restore_best:
-            model.params[:] = self.kept
-        else:
-            model.params[:] = self.learned
-        return history
-
-    @property
-    def learned(self) -> NDArray[Any]:
-        """The parameters as they count: the model's own, or the mean that averaged SGD keeps of them."""
-        averaged = self.trainer.optimizer.constants().code == updates.AVERAGED
-        return self.state.first if averaged and self.state.clock[0] else self.model.params
-
-    def _rule(self, lr: float) -> updates.Rule:
-        return self.trainer.optimizer.rule(np.array([lr]), self.grad, self.state)
-
-    def _epoch(self, epoch: int, lr: float) -> str:
-        """Train one epoch and write it down; the reason to stop, or nothing."""
-        trainer, engine, n = self.trainer, self.engine, len(self.training.rows)
-        rule = self._rule(lr)
-        self.start[:] = self.model.params
-        began = time.perf_counter()
-        if trainer.shuffle:
-            permutation(trainer.seed, epoch, engine.order)
-        engine.restart(epoch)
-        total = 0.0
-
-        def after(stop: int, part: float) -> bool:
-            nonlocal total
-            total = part
-            self.bar.update(epoch, stop)
-            self._breathe(epoch, stop)
-            return math.isfinite(total) and kernels.all_finite(self.model.params)
-
-        whole = engine.pieces.run(n, lambda start, stop: engine.run(start, stop, rule), after)
-        row = {"loss": total / n, "lr": lr, "seconds": time.perf_counter() - began}
-        if self.validation is not None:
-            figures = {"loss": math.nan, self.validation.objective.metric: math.nan}
-            if whole:
-                network = self.model._network._replace(params=self.learned)
-                figures = _figures(network, self.validation, trainer.threads, lambda: self._breathe(epoch, n))
-            row |= {f"val_{name}": value for name, value in figures.items()}
-        self.history.append(row)
-        self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
-        if not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0]):
-            return "diverged"
-        return self._reason(row)
-
-    def _breathe(self, epoch: int, samples: int) -> None:
-        """Let Ctrl-C through."""
-        try:
-            self.interrupts.deliver(
-                f"training stopped in epoch {epoch + 1} of {self.trainer.epochs}, after {samples:,} of "
-                f"{len(self.training.rows):,} samples; the model keeps what it has learned so far"
-            )
-        except KeyboardInterrupt:
-            self.history.stopped = "interrupted"
-            raise
-
-    def _reason(self, row: dict[str, float]) -> str:
-        """Early stopping and tolerance; on the way, keeps the weights to go back to.
-
-        With early stopping these are the best epoch's. Without, they are those from before the epoch of lowest loss:
-        its losses were taken before its steps, the last of which may already have gone astray.
-        """
-        early = self.trainer.early_stopping
-        score = early.score(row[early.monitor]) if early else row["loss"]
-        if score < self.best_score - (early.min_delta if early else 0.0):
-            self.best_score, self.waited = score, 0
-            self.kept[:] = self.learned if early else self.start
-        else:
-            self.waited += 1
-        if early and self.waited >= early.patience:
-            return "early stopping"
-        if self.trainer.tol and float(np.abs(self.model.params - self.start).max()) <= self.trainer.tol:
-            return "tol"
-        return ""
-
-    def _explain_divergence(self) -> None:
-        """Back to the best weights, and say what would have worked."""
-        model, history, optimizer = self.model, self.history, self.trainer.optimizer
-        model.params[:] = self.kept
-        stable = None
-        if isinstance(optimizer, SGD):  # others scale their steps by the gradients: curvature sets no bound
-            stable = largest_stable_lr(
-                model._network, self.training.rows, self.training.objective, self.batch_size, optimizer.momentum
-            )
-        advice = f"the largest that would not is about {stable:.2g}" if stable else "try a smaller one"
-        losses = history["loss"]
-        warnings.warn(
-            f"training diverged in epoch {history.epochs}: the loss went from {losses[0]:.4g} to {losses[-1]:.4g} "
-            f"with lr={history['lr'][-1]:.4g}; {advice}. The weights are those from before.",
-            DivergenceWarning,
-            stacklevel=4,
-        )
-
-
-def _figures(
-    network: Network, data: _Set, threads: int, breathe: Callable[[], None] = lambda: None
-) -> dict[str, float]:
-    """Mean loss, and accuracy or r2, of a network on checked data."""
-    objective = data.objective
-    outputs = infer(network, data.rows, objective.activation, threads, breathe)
-    delta = np.empty(outputs.shape[1], outputs.dtype)
-    total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, delta)
-    figures = {"loss": total / len(outputs)}
-    targets, labels = objective.targets, objective.labels
-    if objective.metric == "r2":
-        predictions = np.exp(outputs) if objective.decision == "exp" else outputs
-        figures["r2"] = _r2(predictions.astype(np.float64), targets.astype(np.float64))
-    elif objective.decision == "argmax":
-        truth = labels if len(labels) else targets.argmax(axis=1)
-        figures["accuracy"] = float((outputs.argmax(axis=1) == truth).mean())
-    else:
-        signed = targets > (0.0 if objective.decision == "sign" else 0.5)
-        middle = 0.5 if objective.activation == activations.SIGMOID else 0.0
-        figures["accuracy"] = float(((outputs > middle) == signed).mean())
-    return figures
-
-
-def _r2(predictions: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Coefficient of determination, averaged over outputs; 0 for an output whose targets are all equal."""
-    residual = ((targets - predictions) ** 2).sum(axis=0)
-    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    return float(np.where(spread > 0, 1.0 - residual / np.where(spread > 0, spread, 1.0), 0.0).mean())
+        validation = replace(data.objective.take(rows), weights=data.objective.weights[:0])  # all count the same
+        return Set(data.rows.take(rest), data.objective.take(rest)), Set(data.rows.take(rows), validation)

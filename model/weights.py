@@ -48,12 +48,13 @@ def _by_class(objective: Objective, class_weight: ClassWeight) -> NDArray[Any]:
     return np.array(table)[numbers]
 
 
-def _classes(objective: Objective) -> tuple[NDArray[Any], list[int]]:
+def _classes(objective: Objective) -> tuple[NDArray[Any], list[Any]]:
     """The class of each sample, as a place in the list of classes."""
     targets, k = objective.targets, objective.targets.shape[1]
+    named = None if objective.classes is None else objective.classes.tolist()
     if objective.decision == "argmax":
-        return (objective.labels if len(objective.labels) else targets.argmax(axis=1)), list(range(k))
+        return (objective.labels if len(objective.labels) else targets.argmax(axis=1)), named or list(range(k))
     if objective.decision in ("sign", "threshold") and k == 1:
         signed = objective.decision == "sign"
-        return (targets[:, 0] > (0.0 if signed else 0.5)).astype(np.int64), [-1, 1] if signed else [0, 1]
+        return (targets[:, 0] > (0.0 if signed else 0.5)).astype(np.int64), named or ([-1, 1] if signed else [0, 1])
     raise ValueError(f"class_weight: loss {objective.loss!r} with {k} outputs has no classes to weigh.")

@@ -186,9 +186,11 @@ def test_total_loss_of_rows(loss: str, dtype: str) -> None:
         targets = targets * 2 - 1
     code = losses.POISSON_RATE if loss == "poisson_rate" else losses.CODES[loss]
     kept = outputs.copy()
-    total = epochs.total_loss(code, outputs, targets, np.empty(0, np.int32), np.empty(3, dtype))
-    expected = sum(reference.LOSSES[loss](p, t)[0] for p, t in zip(outputs, targets, strict=True))
-    assert total == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
+    each = [reference.LOSSES[loss](p, t)[0] for p, t in zip(outputs, targets, strict=True)]
+    for weights in (np.empty(0, dtype), RNG.uniform(0, 3, 6).astype(dtype)):
+        total = epochs.total_loss(code, outputs, targets, np.empty(0, np.int32), weights, np.empty(3, dtype))
+        expected = np.dot(each, weights if len(weights) else np.ones(6))
+        assert total == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
     np.testing.assert_array_equal(outputs, kept)
 
 
@@ -197,6 +199,6 @@ def test_total_loss_of_rows(loss: str, dtype: str) -> None:
 def test_total_loss_of_classes(loss: str, dtype: str) -> None:
     outputs, labels = RNG.normal(size=(6, 3)).astype(dtype), RNG.integers(0, 3, 6).astype(np.int32)
     delta, none = np.empty(3, dtype), np.empty((0, 3), dtype)
-    total = epochs.total_loss(losses.CLASS_CODES[loss], outputs, none, labels, delta)
+    total = epochs.total_loss(losses.CLASS_CODES[loss], outputs, none, labels, none.reshape(-1), delta)
     expected = sum(reference.CLASS_LOSSES[loss](p, int(t))[0] for p, t in zip(outputs, labels, strict=True))
     assert total == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)

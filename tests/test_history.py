@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hotloop import History
+from hotloop import history as module
 
 
 def filled(epochs: int = 3, **extra: float) -> History:
@@ -50,7 +51,7 @@ def test_plot_writes_a_picture(tmp_path: Path, extra: dict[str, float], epochs: 
 def test_plot_draws_the_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = pytest.importorskip("matplotlib.figure")
     seen = []
-    monkeypatch.setattr(figures.Figure, "savefig", lambda self, path, **options: seen.append(self))
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, path: seen.append(self))
     history = filled(50, val_loss=0.5, val_accuracy=0.9)
     history.stopped = "early stopping"
     history.plot(tmp_path / "curve.png")
@@ -84,3 +85,55 @@ def test_plot_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: py
     with pytest.raises(ImportError, match=r"hotloop\[plot\]"):
         filled().plot(tmp_path / "curve.png")
     assert not (tmp_path / "curve.png").exists()
+
+
+def test_plot_without_a_path_returns_a_figure_that_notebooks_show() -> None:
+    pytest.importorskip("matplotlib")
+    figure = filled(3, val_loss=0.5, val_f1=0.7, val_auc=0.8, val_log_loss=0.6).plot()
+    left, right = figure.axes
+    shown = [text.get_text() for text in left.get_legend().get_texts()]
+    expected = ["training loss", "validation loss", "validation log loss", "validation f1", "validation auc"]
+    assert shown == expected and right.get_ylabel() == "validation metrics"
+    assert len({line.get_color() for line in [*left.lines, *right.lines]}) == 5
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_errors_have_axes_of_their_own() -> None:
+    pytest.importorskip("matplotlib")
+    upper, lower, right = filled(3, val_loss=0.5, val_r2=0.7, val_mae=80.0, val_rmse=100.0).plot().axes
+    assert [line.get_label() for line in lower.lines] == ["validation mae", "validation rmse"]
+    assert [line.get_label() for line in right.lines] == ["validation r2"]
+    assert lower.get_xlabel() == "epoch" and upper.get_xlabel() == "" and lower.get_ylabel() == "error, in units of y"
+
+
+def test_draw_begins_anew() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    history = filled(2, val_loss=0.5, val_accuracy=0.5)
+    history.draw(figure)
+    history.append({"loss": 0.1, "lr": 0.1, "seconds": 0.01, "val_loss": 0.4, "val_accuracy": 0.6})
+    history.draw(figure)
+    assert len(figure.axes) == 2 and len(figure.axes[0].lines[0].get_ydata()) == 3
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_to_frame(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = pytest.importorskip(library)
+    monkeypatch.setattr(module, "find_spec", lambda name: name == library)
+    history = filled(3, val_loss=0.5)
+    frame = history.to_frame()
+    assert isinstance(frame, frames.DataFrame)
+    assert list(frame.columns) == ["epoch", "loss", "lr", "seconds", "val_loss"]
+    assert list(frame["epoch"]) == [1, 2, 3] and list(frame["loss"]) == history["loss"]
+    assert len(History().to_frame()) == 0
+
+
+def test_to_frame_without_a_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pandas or polars: pip install 'hotloop\[data\]'"):
+        filled().to_frame()
+
+
+def test_it_behaves_as_a_dict() -> None:
+    history = filled(2)
+    assert history == dict(history) and next(iter(history.items())) == ("loss", [1.0, 0.5])
+    assert {**history}["seconds"] == [0.01, 0.01] and history.get("nothing", 5) == 5

@@ -3,11 +3,13 @@
 import os
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hotloop import machine
+from hotloop import MLP, Trainer, machine
 
 
 def test_describe_has_a_line_for_every_subject() -> None:
@@ -54,6 +56,48 @@ def test_no_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_vector_width_follows_the_features(monkeypatch: pytest.MonkeyPatch, features: str, bits: int) -> None:
     monkeypatch.setattr("numba.core.config.CPU_FEATURES", features)
     assert machine.vector_bits() == bits
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "has"),
+    [
+        ("x86_64", "+avx2,+fma", True),
+        ("x86_64", "+avx2,-fma,+fma4", False),
+        ("AMD64", "", False),
+        ("aarch64", "", True),
+        ("arm64", "+neon", True),
+    ],
+)
+def test_fused_multiply_add(monkeypatch: pytest.MonkeyPatch, architecture: str, features: str, has: bool) -> None:
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", features)
+    monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
+    assert machine.has_fma() == has
+
+
+@pytest.fixture
+def untold() -> Iterator[None]:
+    """As in a new process, and afterwards too."""
+    machine.warn_without_fma.cache_clear()
+    yield
+    machine.warn_without_fma.cache_clear()
+
+
+def test_a_processor_without_fma_is_told_so_once_at_the_first_fit(
+    monkeypatch: pytest.MonkeyPatch, untold: None
+) -> None:
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", "+avx2")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    X, y = np.eye(4), np.arange(4.0)
+    with pytest.warns(RuntimeWarning, match="no fused multiply-add") as told:
+        MLP([4, 1]).predict(X)  # silent
+        for _ in range(3):
+            Trainer(epochs=1).fit(MLP([4, 1]), X, y)
+    assert len(told) == 1 and told[0].filename == __file__
+
+
+def test_a_processor_with_fma_is_told_nothing(monkeypatch: pytest.MonkeyPatch, untold: None) -> None:
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", "+avx2,+fma")
+    Trainer(epochs=1).fit(MLP([4, 1]), np.eye(4), np.arange(4.0))
 
 
 def test_gpu_without_numba_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,3 +108,76 @@ def test_a_figure_that_will_not_exist_is_refused_before_anything_changes() -> No
 def test_the_wrong_object() -> None:
     with pytest.raises(TypeError, match=r"early_stopping: got 5, expected EarlyStopping\(patience=...\)"):
         Trainer(early_stopping=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_a_target_stops_at_once(restore_best: bool) -> None:
+    _, plain = overfit(None, epochs=30)
+    target = min(plain["loss"][:9])
+    epochs = plain["loss"].index(target) + 1
+    stopping = EarlyStopping(monitor="loss", target=target, min_delta=10.0, patience=100, restore_best=restore_best)
+    model, history = overfit(stopping)
+    assert history.stopped == "target" and history.epochs == epochs > 1
+    twin, _ = overfit(None, epochs=epochs)  # its own weights, although min_delta counts no improvement
+    assert model.params.tobytes() == twin.params.tobytes()
+
+
+def test_a_target_that_rises() -> None:
+    labels = RNG.integers(0, 2, 24)
+    stopping = EarlyStopping(monitor="val_accuracy", target=1.0, patience=10_000)
+    model = MLP([6, 32, 2], output="softmax", seed=1)
+    trainer = Trainer(optimizer=SGD(lr=0.1), epochs=5000, early_stopping=stopping)
+    history = trainer.fit(model, X, labels, validation_data=(X, labels))
+    assert history.stopped == "target" and history["val_accuracy"][-1] == 1.0 and max(history["val_accuracy"][:-1]) < 1
+
+
+def test_a_figure_of_another_name() -> None:
+    assert EarlyStopping(monitor="kappa", mode="max").score(1.0) == -1.0
+    assert EarlyStopping(monitor="val_accuracy", mode="min").score(1.0) == 1.0
+    assert (
+        EarlyStopping(monitor="val_balanced_accuracy").score(1.0) == EarlyStopping(monitor="val_auc").score(1.0) == -1
+    )
+    assert EarlyStopping(monitor="val_rmse").score(1.0) == EarlyStopping(monitor="log_loss").score(1.0) == 1
+    with pytest.raises(ValueError, match="early_stopping: monitors 'kappa', but this training has only loss, lr, sec"):
+        Trainer(early_stopping=EarlyStopping(monitor="kappa", mode="max")).fit(MLP([6, 1]), X, NOISE)
+    for options, message in (
+        ({"mode": "up"}, "mode: got 'up'"),
+        ({"target": math.nan}, "target: got nan, expected a finite number"),
+        ({"monitor": "kappa"}, "monitor: got 'kappa'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            EarlyStopping(**options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="monitor: got 3"):
+        EarlyStopping(monitor=3, mode="min")  # type: ignore[arg-type]
+
+
+# Time ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_time_limit_stops_within_an_epoch_and_keeps_what_is_learned(batch_size: int) -> None:
+    rows, values = np.tile(X, (50_000, 1)).astype(np.float32), np.tile(NOISE, 50_000)
+    model = MLP([6, 16, 1], seed=2)
+    trainer = Trainer(batch_size=batch_size, epochs=10**6, max_seconds=0.1)
+    history = trainer.fit(model, rows, values, validation_data=(XV, NOISE_V))
+    assert history.stopped == "time" and history.epochs == 1
+    assert (model.params != MLP([6, 16, 1], seed=2).params).any()
+    figures = Trainer().evaluate(model, XV, NOISE_V)
+    assert history["val_loss"] == [figures["loss"]] and history["val_r2"] == [figures["r2"]]
+
+
+def test_the_time_limit_and_early_stopping() -> None:
+    """The best weights are restored, as at any other end."""
+    model, history = overfit(EarlyStopping(patience=10**6), epochs=10**6, max_seconds=0.3)
+    assert history.stopped == "time" and 1 < history.epochs < 10**6
+    assert Trainer().evaluate(model, XV, NOISE_V)["loss"] == min(history["val_loss"])
+
+
+def test_a_training_that_is_done_in_time() -> None:
+    assert overfit(None, epochs=2, max_seconds=1000)[1].stopped == "finished"
+
+
+@pytest.mark.parametrize("limit", [0, -1, math.nan])
+def test_bad_limits(limit: float) -> None:
+    with pytest.raises(ValueError, match="max_seconds: got"):
+        Trainer(max_seconds=limit)

@@ -1,4 +1,4 @@
-"""Data sets to start with, and a seeded split: `load("digits")` needs no network, `load("mnist")` may.
+"""Data sets to start with, and seeded splits: `load("digits")` needs no network, `load("mnist")` may.
 
 `digits` is shipped inside the package (ATTRIBUTION.txt beside this file has its source and licence). `mnist` is read
 from the folder named by the environment variable HOTLOOP_DATA, else fetched through scikit-learn's OpenML loader.
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from hotloop import check
 from hotloop.data.idx import read_idx
+from hotloop.data.partition import divide, partition
 
-__all__ = ["DATASETS", "Dataset", "load", "load_digits", "load_mnist", "read_idx", "split"]
+__all__ = ["DATASETS", "Dataset", "load", "load_digits", "load_mnist", "partition", "read_idx", "split"]
 
 
 class Dataset(NamedTuple):
@@ -61,6 +62,7 @@ def split(
 
     X (n_samples, ...) and y (n_samples, ...) of any dtype; nothing is written in place.
     stratify: every class of y (n_samples,) gets its share of the test rows, to within one row.
+    `partition` divides into more parts, and more than two arrays.
     Raises ValueError when the lengths differ or either part would be empty.
     """
     n = X.shape[0]
@@ -69,18 +71,10 @@ def split(
     n_test = round(n * test_fraction) if 0.0 < test_fraction < 1.0 else 0
     if not 0 < n_test < n:
         raise ValueError(f"test_fraction={test_fraction} of {n} rows leaves the training or the test part empty")
-    # A bit generator's raw stream is fixed for ever; the shuffles of numpy.random.Generator may change with NumPy.
-    order = np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
-    in_test = np.zeros(n, dtype=bool)
-    if stratify:
-        if y.ndim != 1:
-            raise ValueError(f"stratify needs one class per row, y of shape ({n},); the shape {y.shape} came")
-        by_class = order[np.argsort(y[order], kind="stable")]
-        i = np.arange(n)
-        in_test[by_class[(i + 1) * n_test // n > i * n_test // n]] = True  # every n/n_test-th row, class after class
-    else:
-        in_test[order[:n_test]] = True
-    train, test = order[~in_test[order]], order[in_test[order]]
+    if stratify and y.ndim != 1:
+        raise ValueError(f"stratify needs one class per row, y of shape ({n},); the shape {y.shape} came")
+    codes = np.unique(y, return_inverse=True)[1] if stratify else None
+    train, test = divide(n, (n - n_test, n_test), seed, codes=codes)
     return Dataset(X[train], y[train], X[test], y[test])
 
 
