@@ -3,23 +3,27 @@
 Imported only where device="cuda" is asked for, or an array on a device is given.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotloop import layout
 from hotloop.engine import Pieces
-from hotloop.inputs import Rows
+from hotloop.inputs import Rows, on_device
 from hotloop.kernels import updates
 from hotloop.kernels.custom import LEAST_CODE
 from hotloop.kernels.network import PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization
 
+if TYPE_CHECKING:
+    from hotloop.mlp import MLP
+
 try:
-    from hotloop.kernels.cuda import epochs, shim
+    from hotloop.kernels.cuda import decisions, epochs, shim
     from hotloop.kernels.cuda import updates as gpu_updates
+    from hotloop.kernels.cuda.dense import SIDE
 except ImportError as error:
     raise ImportError(f"device: 'cuda' cannot be used here: {error}") from None
 
@@ -83,13 +87,6 @@ def upload(array: Any, stream: Any = 0) -> Any:
     return shim.cuda.to_device(np.ascontiguousarray(array), stream)
 
 
-def on_device(array: Any) -> bool:
-    """Whether an array lies on a GPU: __cuda_array_interface__ (CuPy, Numba, PyTorch, JAX) or DLPack."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return True
-    return hasattr(array, "__dlpack_device__") and int(array.__dlpack_device__()[0]) in (2, 13)  # CUDA, CUDA managed
-
-
 def as_device(array: Any) -> Any:
     """A view of an array on a GPU, without a copy."""
     if hasattr(array, "__cuda_array_interface__"):
@@ -129,7 +126,8 @@ def refuse(objective: Objective, activations: NDArray[np.int64], regularization:
 class Engine:
     """One model, one objective, one batch size on the GPU; the interface of `engine.Engine`.
 
-    The parameters live on the device from `restart` to the end of a piece, after which network.params has them too.
+    The parameters live on the device from `restart` on, and after each piece in network.params too; what the optimiser
+    remembers comes back with `close`. threads, per_sample, seed and lazy_from are the processor's, and not used.
     """
 
     def __init__(
@@ -142,6 +140,7 @@ class Engine:
         per_sample: bool = False,
         regularization: Regularization | None = None,
         seed: int = 0,
+        lazy_from: int | None = None,
         stream: Any = 0,
     ) -> None:
         require()
@@ -173,6 +172,7 @@ class Engine:
             0,
         )
         self.buffers: tuple[Any, Any, Any] | None = None
+        self.rule: updates.Rule | None = None
         self.total = 0.0
         self.pieces = Pieces(min(batch_size, self.n), 256)
 
@@ -183,13 +183,22 @@ class Engine:
         self.blocks = processors() if large else 1
         shared = [layer + 1 for layer, count in enumerate(weights) if count >= SHARED_WEIGHTS]
         self.wide = max(shared, default=0) if self.blocks > 1 else 0
-        side = 4 * epochs.SIDE
+        side = 4 * SIDE
         tiles = int((-(-(plan[:-1, WIDTH] + 1) // side) * -(-plan[1:, WIDTH] // side)).sum())
         self.slices = max(1, min(self.chunk // SLICE_ROWS, self.blocks // tiles))
 
     def close(self) -> None:
-        """Let go of the memory on the device."""
+        """Bring what the optimiser remembers to the host, and let go of its memory on the device."""
+        if self.buffers is not None and self.rule is not None:
+            for kept, buffer in zip((self.rule.first, self.rule.second), self.buffers[1:], strict=True):
+                if len(kept):
+                    buffer.copy_to_host(kept, self.stream)
+            self._wait()
         self.buffers = None
+
+    def _wait(self) -> None:
+        if self.stream:
+            self.stream.synchronize()
 
     def restart(self, epoch: int) -> None:
         """Begin an epoch: a new sum of losses, the order and the parameters as they are on the host."""
@@ -201,7 +210,7 @@ class Engine:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
         if rule.code == updates.PASSIVE_AGGRESSIVE:
             raise ValueError("optimizer: PassiveAggressive is not supported on device 'cuda'; use device='cpu'.")
-        steps = -(-(stop - start) // self.batch_size)
+        self.rule, steps = rule, -(-(stop - start) // self.batch_size)
         grad, first, second = self._buffers(rule)
         numbers = upload(self._numbers(rule, start // self.batch_size, max(1, steps)), self.stream)
         epochs.mini_batch(
@@ -230,8 +239,7 @@ class Engine:
         self.params.copy_to_host(self.host, self.stream)
         if rule.code == updates.AVERAGED:
             first.copy_to_host(rule.first, self.stream)
-        if self.stream:
-            self.stream.synchronize()
+        self._wait()
         self.total += float(losses.sum(dtype=np.float64))
         rule.clock[:] = rule.clock[0] + steps, rule.clock[1] * rule.beta1**steps, rule.clock[2] * rule.beta2**steps
 
@@ -272,3 +280,34 @@ def infer(network: Network, inputs: Inputs, output: int, n: int, stream: Any = 0
     net = Network(upload(plan, stream), upload(network.params, stream))
     epochs.predict(net, _inputs(inputs, stream), 0, n, PREDICT_ROWS, work, out, blocks, stream)
     return out
+
+
+def forward(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
+    """Outputs (n, n_outputs) on the device for X (n, n_features) on the device, which is read in place.
+
+    Raises ValueError or TypeError for another shape, dtype or layout: those would need a copy.
+    """
+    if model._prepare is not None:
+        raise ValueError("X: got an array on a GPU, but this model prepares its inputs on the processor; pass NumPy's.")
+    rows = as_device(X)
+    if rows.ndim != 2 or rows.shape[1] != model.sizes[0] or rows.shape[0] == 0:
+        raise ValueError(f"X: got shape {tuple(rows.shape)}, expected (n_samples, {model.sizes[0]}), at least one.")
+    if rows.dtype != model.dtype:
+        raise TypeError(f"X: got dtype {rows.dtype} on the GPU, expected the model's, {model.dtype}.")
+    if not rows.is_c_contiguous():
+        raise ValueError("X: got an array on the GPU whose rows are not contiguous; pass a contiguous copy.")
+    none = np.zeros(0, model.dtype), np.zeros(0, np.int32), np.zeros(0, np.int64)
+    return infer(model._network, Inputs(rows, *none), output, rows.shape[0], stream)
+
+
+def predict(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
+    """MLP.predict for X on the device; predictions stay there, classes as their numbers."""
+    outputs = forward(model, X, output, stream)
+    n, k = outputs.shape
+    shape = (n,) if k == 1 or model.decision == "argmax" else (n, k)
+    if model.decision == "value":
+        return outputs.reshape(*shape)
+    kind = model.dtype if model.decision == "exp" else np.int64
+    out = shim.cuda.device_array(int(np.prod(shape)), kind)
+    decisions.decide(decisions.CODES[model.decision], outputs, out, stream)
+    return out.reshape(*shape)
