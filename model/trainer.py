@@ -267,10 +267,12 @@ class Trainer:
         changes_inputs = self.regularization.changes_inputs(len(model.weights))
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
         lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
-        kind = Engine
+        make: Any = Engine
         if self.device == "cuda":
-            from hotloop.cuda import Engine as kind  # type: ignore[assignment]
-        return kind(
+            from hotloop import cuda
+
+            make = cuda.Engine
+        engine: Engine = make(
             model._network,
             data.rows,
             data.objective,
@@ -281,6 +283,7 @@ class Trainer:
             self.seed,
             lazy_from=steps if lazy else None,
         )
+        return engine
 
     def running_state(self, model: MLP) -> State:
         """What the optimiser remembers of partial_fit or learn_one with this model."""

@@ -125,8 +125,8 @@ def test_what_only_the_processor_does(option):
     X, y = data(6, 4, 3)
     model = MLP([4, 5, 3], output="softmax")
     before = model.params.copy()
-    with pytest.raises(ValueError, match=f"device: 'cuda' does not support {next(iter(option))}; use device='cpu'"):
-        Trainer(device="cuda", **option).fit(model, X, y)
+    with pytest.raises(ValueError, match=f"device: 'cuda' does not support {name}; use device='cpu'"):
+        Trainer(device="cuda", **{name: 0.5}).fit(model, X, y)
     assert np.array_equal(model.params, before)
 
 
