@@ -182,9 +182,8 @@ def main(
         beside.replace(RESULTS / "growth.json")
         draw(results, RESULTS / "growth.png")
     for lost in results["crossovers"]:
-        console.print(
-            f"{lost['peer']} is {lost['times_faster']} x as fast at {lost['axis']} {lost['value']}, batch {lost['batch']}"
-        )
+        place = f"{lost['axis']} {lost['value']}, batch {lost['batch']}"
+        console.print(f"{lost['peer']} is {lost['times_faster']} x as fast at {place}")
 
 
 if __name__ == "__main__":
