@@ -19,6 +19,9 @@ def weigh(objective: Objective, sample_weight: ArrayLike | None, class_weight: C
         weights = weights * _given(sample_weight, len(objective))
     if class_weight is not None:
         weights = weights * _by_class(objective, class_weight)
+    if not weights.any():
+        raise ValueError("class_weight: got weights that are all 0 for these samples, expected some more than 0.")
+    check.finite("sample_weight", check.for_kernels(weights, objective.targets.dtype), weights)
     return objective.weighted(weights)
 
 

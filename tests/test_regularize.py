@@ -24,7 +24,7 @@ every_share = pytest.mark.parametrize("threads", [1, 3])
 
 @numba.njit
 def penalise(plan, params, grad, l1, l2, ends):
-    for begin, end in zip(ends[:-1], ends[1:]):  # noqa: B905 (Numba's zip knows no strict)
+    for begin, end in zip(ends[:-1], ends[1:]):  # noqa: B905, RUF007 (Numba knows neither)
         regularize.penalise(plan, params, grad, l1, l2, begin, end)
 
 
@@ -36,7 +36,7 @@ def clip_values(grad, bound, begin, end):
 @numba.njit
 def clip_norm(grad, squares, bound, ends):
     regularize.sum_squares(grad, squares, 0, squares.shape[0])
-    for begin, end in zip(ends[:-1], ends[1:]):  # noqa: B905
+    for begin, end in zip(ends[:-1], ends[1:]):  # noqa: B905, RUF007 (Numba knows neither)
         regularize.scale_to_norm(grad, squares, bound, begin, end)
 
 
