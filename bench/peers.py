@@ -59,10 +59,6 @@ class Hotloop(Contestant):
 
     name, library = "Hotloop", "hotloop"
 
-    @classmethod
-    def thread_counts(cls, case: Case) -> list[int]:
-        return [1] if case.batch_size == 1 else super().thread_counts(case)  # per-sample SGD runs on one thread
-
     def load(self, X: Array, y: Array, orders: list[Array]) -> None:
         self.X, self.y, self.epochs = X, targets(self.case, y), len(orders)
 

@@ -4,6 +4,8 @@ Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy 
 The seed is the key. The counter's upper half names the stream (shuffle of epoch e, weights of layer l, ...).
 """
 
+from math import sqrt  # not np.sqrt, which numba-cuda lacks
+
 import numpy as np
 
 from hotloop.kernels.jit import jit
@@ -88,7 +90,7 @@ def normal(seed, kind, stream, index):
         u, v = 2.0 * a - 1.0, 2.0 * b - 1.0
         s = u * u + v * v
         attempt += 1
-    return u * np.sqrt(-2.0 * log(s) / s)
+    return u * sqrt(-2.0 * log(s) / s)
 
 
 @jit

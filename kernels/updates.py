@@ -5,9 +5,9 @@ that trajectories can be compared. Each rule is a formula of one element, shared
 Zero gradients move no zero parameter, so the padding of a network stays zero.
 """
 
+from math import sqrt  # not np.sqrt, which numba-cuda lacks
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import carray
 
 from hotloop.kernels.jit import inner, jit
@@ -81,26 +81,26 @@ def adam_element(param, grad, first, second, lr, keep, beta1, rest1, beta2, rest
     """keep: 1 - the decay; rest: 1 - beta; lr and root hold the corrections of the bias."""
     first = fma(beta1, first, rest1 * grad)
     second = fma(beta2, second, rest2 * grad * grad)
-    return fma(-lr, first / fma(np.sqrt(second), root, eps), keep * param), first, second
+    return fma(-lr, first / fma(sqrt(second), root, eps), keep * param), first, second
 
 
 @inner
 def rmsprop_element(param, grad, first, second, lr, momentum, rho, rest, eps):
     second = fma(rho, second, rest * grad * grad)
-    first = fma(momentum, first, grad / (np.sqrt(second) + eps))
+    first = fma(momentum, first, grad / (sqrt(second) + eps))
     return fma(-lr, first, param), first, second
 
 
 @inner
 def adagrad_element(param, grad, first, lr, eps):
     first = fma(grad, grad, first)
-    return fma(-lr, grad / (np.sqrt(first) + eps), param), first
+    return fma(-lr, grad / (sqrt(first) + eps), param), first
 
 
 @inner
 def adadelta_element(param, grad, first, second, lr, rho, rest, eps):
     second = fma(rho, second, rest * grad * grad)
-    move = grad * (np.sqrt(first + eps) / np.sqrt(second + eps))
+    move = grad * (sqrt(first + eps) / sqrt(second + eps))
     first = fma(rho, first, rest * move * move)
     return fma(-lr, move, param), first, second
 
@@ -148,7 +148,7 @@ def adam(params, grad, first, second, lr, beta1, beta2, eps, weight_decay, power
     first = beta1 first + (1 - beta1) grad; second = beta2 second + (1 - beta2) grad^2; params = (1 - lr weight_decay)
     params - lr first / (1 - power1) / (sqrt(second / (1 - power2)) + eps); power: beta ** steps, this one counted.
     """
-    rate, root = lr / (1.0 - power1), 1.0 / np.sqrt(1.0 - power2)
+    rate, root = lr / (1.0 - power1), 1.0 / sqrt(1.0 - power2)
     for i in range(params.shape[0]):
         p = params[i]
         params[i], first[i], second[i] = adam_element(

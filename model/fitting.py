@@ -18,13 +18,12 @@ from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
 from hotloop.kernels import epochs as kernels
-from hotloop.kernels import updates
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
 from hotloop.machine import warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.objectives import Objective
-from hotloop.optimizers import SGD, State
+from hotloop.optimizers import SGD, AveragedSGD, State
 from hotloop.progress import Progress
 from hotloop.rates import Rates
 
@@ -195,8 +194,8 @@ class Fitting:
     @property
     def learned(self) -> NDArray[Any]:
         """The parameters as they count: the model's own, or the mean that averaged SGD keeps of them."""
-        averaged = self.trainer.optimizer.constants().code == updates.AVERAGED
-        return self.state.first if averaged and self.state.clock[0] else self.model.params
+        averaged = isinstance(self.trainer.optimizer, AveragedSGD) and self.state.clock[0]
+        return self.state.first if averaged else self.model.params
 
     def _pass(self, epoch: int, data: Set) -> bool:
         """Train once on rows; whether all is finite. Stops early if there is a reason to."""

@@ -87,3 +87,10 @@ def _compressed(name: str, value: Any, columns: int, dtype: DTypeLike) -> Rows:
     check.finite(f"{name}.data", values, rows.data)
     indices, starts = check.for_kernels(rows.indices, np.int32), check.for_kernels(rows.indptr, np.int64)
     return Rows(network.Inputs(np.empty((0, columns), values.dtype), values, indices, starts))
+
+
+def on_device(array: Any) -> bool:
+    """Whether an array lies on a GPU: __cuda_array_interface__ (CuPy, Numba, PyTorch, JAX) or DLPack."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return True
+    return hasattr(array, "__dlpack_device__") and int(array.__dlpack_device__()[0]) in (2, 13)  # CUDA, CUDA managed

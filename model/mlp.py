@@ -142,20 +142,31 @@ class MLP:
             return inputs.read(name, X, self.sizes[0], self.dtype)
         return self._prepare.read(name, X, self.dtype)
 
-    def forward(self, X: ArrayLike) -> NDArray[Any]:
-        """Outputs (n, n_outputs) of the last activation for X (n, n_features)."""
+    def forward(self, X: Any, stream: Any = 0) -> Any:
+        """Outputs (n, n_outputs) of the last activation for X (n, n_features).
+
+        An X on a GPU (CuPy, PyTorch, Numba, DLPack) is read in place, on this CUDA stream, and the outputs stay there.
+        """
+        if inputs.on_device(X):
+            from hotloop import cuda
+
+            return cuda.forward(self, X, self._network.plan[-1, network.ACTIVATION], stream)
         rows = self._read("X", X)
         return engine.infer(self._network, rows, self._network.plan[-1, network.ACTIVATION], available_threads())
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any, stream: Any = 0) -> Any:
         """Predictions for X (n, n_features), by what the model was trained for.
 
         Classes 0 .. k-1 (n,) for softmax and cross-entropy; 0 or 1 for sigmoid, step, logistic and perceptron; -1 or
         +1 for hinge; with model.classes, these values; rates for poisson; else the outputs themselves.
-        One output gives (n,), several (n, n_outputs).
+        One output gives (n,), several (n, n_outputs). X on a GPU as in `forward`; classes are their numbers there.
         """
-        rows = self._read("X", X)
         code = self._network.plan[-1, network.ACTIVATION] if self._by_outputs else activations.IDENTITY
+        if inputs.on_device(X):
+            from hotloop import cuda
+
+            return cuda.predict(self, X, code, stream)
+        rows = self._read("X", X)
         return self._decide(engine.infer(self._network, rows, code, available_threads()))
 
     @property

@@ -1,6 +1,7 @@
 """The learning-rate range test: a short training whose rate rises from far too low to far too high."""
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hotloop.fitting import Fitting
 from hotloop.kernels import updates
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
-from hotloop.schedules import Floats
+from hotloop.schedules import Constant, Floats
 from hotloop.trainer import Trainer
 
 READINGS = 100  # points of the curve: 14 to a decade
@@ -86,6 +87,8 @@ def lr_range(
     high = check.number("high", high, low, open_below=True)
     if steps is not None:
         check.integer("steps", steps, 10)
+    trainer = copy(trainer)
+    trainer.schedule = Constant(per="step")  # its rates are those of the test, another for each step
     run = Fitting(trainer, model, trainer._smoothed(trainer._set(model, X, y)), None)
     usual = min(max(run.steps, LEAST_SAMPLES // run.batch_size), MOST_SAMPLES // run.batch_size)
     total = steps or max(LEAST_STEPS, usual)

@@ -60,6 +60,7 @@ class Trainer:
     metrics           names of figures beside the loss and accuracy or r2, such as ("f1", "auc"): see hotloop.metrics
     label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
+    device            "cpu", or "cuda": steps are taken on an NVIDIA GPU; needs the extra `cuda`
     callbacks         Callback objects, and plain functions of the run that are called behind every epoch
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
@@ -89,6 +90,7 @@ class Trainer:
         max_seconds: float | None = None,
         callbacks: Sequence[calls.Callback | Callable[[calls.Run], object]] = (),
         metrics: Sequence[str] = (),
+        device: str = "cpu",
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -116,6 +118,7 @@ class Trainer:
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
         self.metrics = merit.checked(metrics)
+        self.device = check.choice("device", device, ("cpu", "cuda"))
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: Fitting | None = None  # what partial_fit goes on with
         self._learner: Learner | None = None  # what learn_one goes on with
@@ -301,7 +304,12 @@ class Trainer:
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
         lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
         lazy = lazy and not changes_inputs  # noise moves every weight
-        return Engine(
+        make: Any = Engine
+        if self.device == "cuda":
+            from hotloop import cuda
+
+            make = cuda.Engine
+        engine: Engine = make(
             model._network,
             data.rows,
             data.objective,
@@ -312,6 +320,7 @@ class Trainer:
             self.seed,
             lazy_from=steps if lazy else None,
         )
+        return engine
 
     def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
         if sample_weight is None and class_weight is None:

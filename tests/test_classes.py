@@ -161,6 +161,27 @@ def test_labels_that_the_model_does_not_know() -> None:
         Trainer().fit(model, X, NAMES[CODES], validation_data=(X, y))
 
 
+def test_text_in_chunks_and_in_single_rows() -> None:
+    named, numbered, y = (*(MLP([4, 3], output="softmax", seed=1) for _ in range(2)), NAMES[CODES])
+    for act in (lambda: Trainer().partial_fit(named, X, y), lambda: Trainer().learn_one(named, X[0], "bee")):
+        with pytest.raises(TypeError, match=r"y: got dtype <U3.*once model\.classes is set"):
+            act()
+    named.classes = NAMES
+    one, other = Trainer(epochs=2), Trainer(epochs=2)
+    assert one.partial_fit(named, X, y) == other.partial_fit(numbered, X, CODES)
+    assert [one.learn_one(named, row, str(label)) for row, label in zip(X, y, strict=True)] == [
+        other.learn_one(numbered, row, code) for row, code in zip(X, CODES, strict=True)
+    ]
+    assert named.params.tobytes() == numbered.params.tobytes()
+
+
+def test_class_weights_go_by_the_values() -> None:
+    named, numbered = (MLP([4, 3], output="softmax", seed=1) for _ in range(2))
+    Trainer(epochs=2).fit(named, X, NAMES[CODES], class_weight={"cow": 3.0, "ant": 0.5})
+    Trainer(epochs=2).fit(numbered, X, np.array([1, 0, 2])[CODES], class_weight={2: 3.0, 0: 0.5})
+    assert named.params.tobytes() == numbered.params.tobytes()
+
+
 def test_classes_where_none_are_told_apart() -> None:
     for output, loss in (("sigmoid", None), ("identity", "mse")):
         model = MLP([4, 3], output=output)

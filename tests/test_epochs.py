@@ -37,9 +37,8 @@ class Kit:
 
     def per_sample(self, start: int, stop: int) -> float:
         kit, code = self.engine, losses.CROSS_ENTROPY_CLASS
-        return float(
-            epochs.per_sample(kit.network, kit.samples, start, stop, code, self.rule, kit.regular, kit.scratch)
-        )
+        net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
+        return float(epochs.per_sample(net, samples, start, stop, code, self.rule, regular, scratch, 0, 1))
 
     def mini_batch(self, start: int, stop: int, batch_size: int, rule: Rule | None = None) -> float:
         kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, rule or self.rule

@@ -44,6 +44,18 @@ def test_it_is_applied_wherever_the_model_reads_rows(dtype: str, batch_size: int
     assert [one.predict_one(list(row)) for row in X[:3]] == [other.predict_one(row) for row in Z[:3]]
 
 
+def test_it_is_applied_to_chunks_and_to_single_rows() -> None:
+    one, other, Z = pair()
+    trainer, plain = Trainer(epochs=1), Trainer(epochs=1)
+    assert trainer.partial_fit(one, X, Y) == plain.partial_fit(other, Z, Y)
+    trainer.fit(one, [(X[:30], Y[:30]), (X[30:], Y[30:])])
+    plain.fit(other, [(Z[:30], Y[:30]), (Z[30:], Y[30:])])
+    assert [trainer.learn_one(one, x, y) for x, y in zip(X, Y, strict=True)] == [
+        plain.learn_one(other, z, y) for z, y in zip(Z, Y, strict=True)
+    ]
+    assert one.params.tobytes() == other.params.tobytes()
+
+
 def test_probabilities_and_sparse_rows() -> None:
     matrix = sparse.csr_matrix(np.where(np.abs(X) > 5, X, 0))
     model, other = (MLP([3, 1], output="sigmoid", seed=1) for _ in range(2))

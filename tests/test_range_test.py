@@ -38,6 +38,21 @@ def test_the_readings_are_those_of_a_training_step_by_step() -> None:
     assert len(found.losses) == steps and found.suggestion is not None and found.suggestion < 0.1
 
 
+@pytest.mark.parametrize("optimizer", [SGD(1.0), SGD(1.0, 0.9), Adam(1.0)], ids=str)
+def test_the_readings_are_those_of_fit_with_the_same_rates(optimizer: Any) -> None:
+    """Five steps to an epoch, with dropout: the same draws, the same order, the same optimiser's state."""
+    rates = 1e-4 * 30 ** (np.arange(40) / 39)
+
+    def schedule(step: int, steps: int) -> float:
+        return float(rates[step])
+
+    schedule.per = "step"  # type: ignore[attr-defined]
+    trainer = Trainer(None, optimizer, schedule, 10, 8, dropout=0.3)
+    found = lr_range(MLP([4, 9, 1], seed=1), X, Y, trainer, low=1e-4, high=3e-3, steps=40)
+    history = trainer.fit(MLP([4, 9, 1], seed=1), X, Y)
+    np.testing.assert_allclose(found.readings.reshape(8, 5).mean(axis=1), history["loss"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [1, 8, None])
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(momentum=0.9), Adam()], ids=str)
 def test_model_and_trainer_are_left_as_they_were(batch_size: int | None, optimizer: Any) -> None:
@@ -50,6 +65,17 @@ def test_model_and_trainer_are_left_as_they_were(batch_size: int | None, optimiz
     assert (np.diff(found.rates) > 0).all() and np.isfinite(found.losses).all()
     again = lr_range(model, X, Y, trainer)
     assert found.readings.tobytes() == again.readings.tobytes() and found.suggestion == again.suggestion
+
+
+def test_sparse_rows_are_read_as_dense_ones() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    rows = np.where(RNG.random((60, 2000)) < 0.002, 1.0, 0.0)  # so few that fit moves only the weights it meets
+    trainer = Trainer(None, SGD(0.1, 0.9), batch_size=4)
+    found = [
+        lr_range(MLP([2000, 16, 1], seed=1), X, rows.sum(axis=1), trainer).readings
+        for X in (rows, sparse.csr_array(rows))
+    ]
+    assert found[0].tobytes() == found[1].tobytes()
 
 
 def test_it_stops_when_the_loss_explodes() -> None:

@@ -1,0 +1,227 @@
+"""Whole pieces of an epoch in one launch on the GPU: per-sample SGD and mini-batch training, and inference.
+
+A step has three parts, with a barrier after each: forward and backward, where every block owns some of the rows and
+meets only its own threads; the gradient, where every block owns some of the weights, and loads its share of the next
+rows; and, unless plain SGD has moved the weights in the second, the move. The first `wide` layers, whose weights no
+block should read alone, are shared by tiles instead, with a barrier after each. One block has barriers of its own
+threads (`single`), several meet as a cooperative grid (`grid`): they must all be resident at once.
+
+Arrays are on the device. Losses are stored for each sample, in the dtype of the parameters, and summed by the host.
+"""
+
+from typing import Any, NamedTuple
+
+from hotloop.kernels.activations import SOFTMAX
+from hotloop.kernels.cuda import activations, gradient, network, updates
+from hotloop.kernels.cuda.dense import THREADS
+from hotloop.kernels.cuda.network import SHARED, U
+from hotloop.kernels.cuda.shim import cuda, device, kernel, launch
+from hotloop.kernels.network import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.updates import GRADIENT_ONLY
+
+BLOCK = 8192  # most rows of a block of samples: a larger batch adds block after block into the gradient buffer
+
+
+class Rule(NamedTuple):
+    """How a gradient moves the parameters, as `hotloop.kernels.updates.Rule`, with the numbers of every step."""
+
+    code: int
+    numbers: Any  # (steps of the piece, 8) of the parameters' dtype: see updates.constants
+    grad: Any  # (slices n_params,), or (0,) where plain SGD moves the parameters directly
+    first: Any  # (n_params,) or (0,)
+    second: Any  # (n_params,) or (0,)
+
+
+class Penalties(NamedTuple):
+    """What of `hotloop.kernels.regularize.Regular` acts on each element of the gradient; of the parameters' dtype."""
+
+    l1: Any
+    l2: Any
+    clip_value: Any  # 0: none
+
+
+class Scratch(NamedTuple):
+    """Working memory of one fit."""
+
+    work: Any  # values and slopes, see network
+    row_loss: Any  # (n,) of the parameters' dtype, by position
+
+
+@device
+def _grid_sync():
+    cuda.cg.this_grid().sync()
+
+
+@device
+def _block_sync():
+    cuda.syncthreads()
+
+
+@device
+def _move(plan, params, rule, penalties, c, slices, block, blocks):
+    """Move every parameter by the sum of the gradient's slices."""
+    grad, n = rule.grad, params.shape[0]
+    l1, l2, bound = penalties
+    zero = params.dtype.type(0)
+    for layer in range(1, plan.shape[0]):
+        begin, bias = plan[layer, WEIGHT], plan[layer, BIAS]
+        end = bias + plan[layer, PADDED]
+        for i in range(begin + block * cuda.blockDim.x + cuda.threadIdx.x, end, blocks * cuda.blockDim.x):
+            p, g = params[i], grad[i]
+            for s in range(1, slices):
+                g += grad[s * n + i]
+            if i < bias:
+                g += l2 * p + ((l1 if p > zero else zero) - (l1 if p < zero else zero))
+            if bound > zero:
+                g = min(max(g, -bound), bound) if g == g else g
+            a = rule.first[i] if rule.first.shape[0] > 0 else zero
+            b = rule.second[i] if rule.second.shape[0] > 0 else zero
+            params[i], a, b = updates.move(rule.code, c, p, g, a, b)
+            if rule.first.shape[0] > 0:
+                rule.first[i] = a
+            if rule.second.shape[0] > 0:
+                rule.second[i] = b
+
+
+def make_mini_batch(sync: Any) -> Any:
+    """The kernel of a piece, with this barrier of all its threads."""
+
+    @device
+    def forward_and_backward(plan, params, work, samples, row_loss, position, rows, parity, loss, scale, wide, panels):
+        block, blocks, layers = cuda.blockIdx.x, cuda.gridDim.x, plan.shape[0]
+        share = (rows + blocks - 1) // blocks
+        begin, end = min(block * share, rows), min((block + 1) * share, rows)
+        for layer in range(1, layers):  # called from one place each: these functions are most of the code
+            first, last, part, parts = (0, rows, block, blocks) if layer <= wide else (begin, end, 0, 1)
+            network.forward(plan, params, work, layer, first, last, parity, 0, part, parts, panels)
+            if layer <= wide:
+                sync()
+            else:
+                cuda.syncthreads()
+        for r in range(begin + cuda.threadIdx.x, end, cuda.blockDim.x):
+            truth = samples.targets, samples.labels, samples.weights
+            sample = samples.order[position + r]
+            row_loss[position + r] = network.output_delta(plan, work, truth, sample, r, loss, scale)
+        cuda.syncthreads()
+        for layer in range(layers - 1, 1, -1):
+            first, last, part, parts = (0, rows, block, blocks) if layer <= wide else (begin, end, 0, 1)
+            if layer == wide:
+                sync()
+            network.backward(plan, params, work, layer, first, last, part, parts, panels)
+            if layer < wide:
+                sync()
+            else:
+                cuda.syncthreads()
+        sync()
+
+    @kernel
+    def mini_batch(net, samples, start, stop, batch_size, loss, rule, penalties, scratch, chunk, slices, wide):
+        plan, params = net
+        work, row_loss = scratch
+        panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
+        block, blocks = cuda.blockIdx.x, cuda.gridDim.x
+        direct = rule.grad.shape[0] == 0
+        into = params if direct else rule.grad
+        parity, step = 0, 0
+        network.load_rows(plan, work, samples, start, min(chunk, batch_size, stop - start), parity, block, blocks)
+        sync()
+        position = start
+        while position < stop:
+            rows = min(batch_size, stop - position)
+            numbers = rule.numbers[step]
+            one = work.dtype.type(1)
+            scale = (-numbers[updates.LR] if direct else one) / work.dtype.type(rows)
+            done = 0
+            while done < rows:
+                some, at = min(chunk, rows - done), position + done
+                forward_and_backward(plan, params, work, samples, row_loss, at, some, parity, loss, scale, wide, panels)
+                gradient.accumulate(
+                    plan, into, work, some, parity, U(slices), direct or done > 0, block, blocks, panels
+                )
+                done, parity = done + some, 1 - parity
+                following = rows - done if done < rows else min(batch_size, stop - at - some)
+                network.load_rows(plan, work, samples, at + some, min(chunk, following), parity, block, blocks)
+                sync()
+            if not direct and rule.code != GRADIENT_ONLY:
+                c = (
+                    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7]
+                )  # fmt: skip
+                _move(plan, params, rule, penalties, c, slices, block, blocks)
+                sync()
+            position, step = position + rows, step + 1
+
+    return mini_batch
+
+
+single, grid = make_mini_batch(_block_sync), make_mini_batch(_grid_sync)
+
+
+def mini_batch(
+    net: Any,
+    samples: Any,
+    start: int,
+    stop: int,
+    batch_size: int,
+    loss: int,
+    rule: Rule,
+    penalties: Penalties,
+    scratch: Scratch,
+    slices: int = 1,
+    wide: int = 0,
+    blocks: int = 1,
+    chunk: int = BLOCK,
+    stream: Any = 0,
+) -> None:
+    """One step per batch of batch_size samples (the last may be smaller), in one launch of `blocks` blocks.
+
+    Each sample's loss, taken before its batch's step, is written to scratch.row_loss. params and the buffers of the
+    rule change in place. With an empty rule.grad the step is plain SGD, straight into the weights, with one slice.
+    """
+    chosen = single if blocks == 1 else grid
+    launch(chosen, blocks, THREADS, stream)(
+        net, samples, start, stop, batch_size, loss, rule, penalties, scratch, chunk, slices, wide
+    )
+
+
+def per_sample(
+    net: Any, samples: Any, start: int, stop: int, loss: int, rule: Rule, scratch: Scratch, stream: Any = 0
+) -> None:
+    """SGD, one step per sample: batches of one, in one block."""
+    zero = net.params.dtype.type(0)
+    mini_batch(net, samples, start, stop, 1, loss, rule, Penalties(zero, zero, zero), scratch, stream=stream)
+
+
+@kernel
+def predict_kernel(net, inputs, begin, end, chunk, work, size, out):
+    plan, params = net
+    panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
+    top, origin = plan.shape[0] - 1, cuda.blockIdx.x * size
+    k, stride = plan[top, WIDTH], plan[top, STRIDE]
+    for first in range(begin + cuda.blockIdx.x * chunk, end, cuda.gridDim.x * chunk):
+        rows = min(chunk, end - first)
+        network.load_inputs(plan, work, inputs, first, rows, origin)
+        cuda.syncthreads()
+        for layer in range(1, plan.shape[0]):
+            network.forward(plan, params, work, layer, 0, rows, 0, origin, 0, 1, panels)
+            cuda.syncthreads()
+        base = origin + plan[top, VALUE]
+        if plan[top, ACTIVATION] == SOFTMAX:
+            for r in range(cuda.threadIdx.x, rows, cuda.blockDim.x):
+                row = work[base + r * stride : base + r * stride + k]
+                activations.softmax(row, k, row)
+            cuda.syncthreads()
+        for i in range(cuda.threadIdx.x, rows * k, cuda.blockDim.x):
+            out[first + i // k, i % k] = work[base + i // k * stride + i % k]
+        cuda.syncthreads()
+
+
+def predict(
+    net: Any, inputs: Any, begin: int, end: int, chunk: int, work: Any, out: Any, blocks: int = 1, stream: Any = 0
+) -> None:
+    """out[begin:end] = the network's outputs for these rows of the inputs; out (n, n_outputs).
+
+    work holds, for each of the blocks, `chunk` rows of values and slopes by the plan.
+    """
+    if begin < end:
+        size = work.shape[0] // blocks
+        launch(predict_kernel, blocks, THREADS, stream)(net, inputs, begin, end, chunk, work, size, out)

@@ -1,0 +1,156 @@
+"""The kernel of many small models: each is trained by one block of threads, all of its epochs in one launch."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from numba import float32
+from numba import uint32 as U  # noqa: N812 - in every index
+
+from hotloop.kernels.cuda import block, updates
+from hotloop.kernels.cuda.shim import cuda, kernel
+
+# What a launch says of each model.
+FIRST, LAYERS, LOSS, SIZE, ROOM, MODEL_FIELDS = range(6)
+
+
+class Models(NamedTuple):
+    """Who trains what, on the device."""
+
+    lines: Any  # (n_lines, block.FIELDS) uint32
+    table: Any  # (n_models, MODEL_FIELDS) uint32: first line, layers, loss code, elements of p (one copy) and of w
+    chosen: Any  # (n_blocks,) int32: the model of each block
+    start: Any  # (n_models,) int64: where its parameters begin
+    params: Any  # (n_params,) float32
+    first: Any  # (n_params,) what the rule remembers; (0,) where it has none
+    second: Any
+
+
+class Data(NamedTuple):
+    """The samples, and each model's order of them."""
+
+    X: Any  # (n, n_features) float32
+    targets: Any  # (n, n_outputs) float32, or (1, 1)
+    labels: Any  # (n,) int32, or (0,)
+    orders: Any  # (n_models, epochs of this launch, n) int32; (1, ...) where models share them, (1, 1, n) epochs too
+
+
+class Course(NamedTuple):
+    """The rule and its numbers."""
+
+    rates: Any  # (n_models, n_epochs, 4) float32: lr, -lr / batch_size, -lr / rows of the last batch, 1 - lr decay
+    corrections: Any  # (n_steps, 2) float32: the factor of lr, and ROOT; (1, 2) where they stay
+    numbers: Any  # (beta1, 1 - beta1, beta2, 1 - beta2, eps) float32
+    rule: int  # a code of `updates`
+    batch_size: int
+    direct: int  # 1: plain SGD, straight into the weights
+    begin: int  # the epochs of this launch
+    end: int
+
+
+@cache
+def make_train(rows_each: int, units_each: int, params_shared: bool, work_shared: bool) -> Any:
+    """The kernel for batches or single samples, with parameters and rows in shared memory or not."""
+    forward, backward, accumulate = block.make_block(rows_each, units_each)
+
+    @kernel
+    def train(models, data, course, room_p, room_w, sums):
+        """Train the model of each block; sums (n_models, n_epochs): the mean loss of each epoch.
+
+        room_p, room_w: memory of each block, (n_blocks, ...), where it is not shared; (1, 1) where it is.
+        """
+        lines, table = models.lines, models.table
+        X, targets, labels, orders = data
+        fast = cuda.shared.array(0, float32)
+        m = models.chosen[cuda.blockIdx.x]
+        first, layers, loss, size = table[m, FIRST], table[m, LAYERS], table[m, LOSS], table[m, SIZE]
+        top, start = first + layers, models.start[m]
+        thread, threads = U(cuda.threadIdx.x), U(cuda.blockDim.x)
+        grad, state_1 = size, size + size * U(1 - course.direct)
+        state_2 = state_1 + (size if models.first.shape[0] > 0 else U(0))
+        end = state_2 + (size if models.second.shape[0] > 0 else U(0))
+        p = fast if params_shared else room_p[cuda.blockIdx.x]
+        w = (fast[end:] if params_shared else fast) if work_shared else room_w[cuda.blockIdx.x]
+        block.move_params(lines, first, layers, p, models.params, start, True)
+        if course.direct == 0:
+            for i in range(thread, size, threads):
+                p[grad + U(i)] = float32(0)
+        if models.first.shape[0] > 0:
+            block.move_params(lines, first, layers, p[state_1:], models.first, start, True)
+        if models.second.shape[0] > 0:
+            block.move_params(lines, first, layers, p[state_2:], models.second, start, True)
+        n, step = U(X.shape[0]), 0
+        for epoch in range(course.begin, course.end):
+            order = orders[m if orders.shape[0] > 1 else 0, epoch - course.begin if orders.shape[1] > 1 else 0]
+            rates = course.rates[m, epoch]
+            total, rest = float32(0), float32(0)
+            position = U(0)
+            while position < n:
+                batch = min(U(course.batch_size), n - position)
+                into, scale = U(0), rates[1] if batch == U(course.batch_size) else rates[2]
+                if course.direct == 0:
+                    into, scale = grad, float32(1) / float32(batch)
+                begin = U(0)
+                while begin < batch:
+                    rows = min(U(table[m, ROOM]), batch - begin)
+                    count = (rows + U(rows_each - 1)) // U(rows_each) * U(rows_each)
+                    samples = order[position + begin :]
+                    block.load_rows(lines, first, w, X, samples, rows, count)
+                    cuda.syncthreads()
+                    for layer in range(first + U(1), top + U(1)):
+                        forward(lines, U(layer), p, w, count)
+                        cuda.syncthreads()
+                    r = thread
+                    while r < count:
+                        sample = samples[min(r, rows - U(1))]
+                        target = targets[sample if targets.shape[0] > 1 else 0]
+                        label = labels[sample] if labels.shape[0] > 0 else 0
+                        value = block.output_delta(lines, top, w, r, rows, loss, target, label, scale)
+                        new = total + value  # with the rounding error of the sum (Knuth's two-sum)
+                        part = new - total
+                        rest += (total - (new - part)) + (value - part)
+                        total = new
+                        r += threads
+                    cuda.syncthreads()
+                    for back in range(layers - U(1)):
+                        backward(lines, U(top - U(back)), p, w, count)
+                        cuda.syncthreads()
+                    accumulate(lines, first, layers, p, into, w, count)
+                    cuda.syncthreads()
+                    begin += rows
+                if course.direct == 0:
+                    at = min(step, course.corrections.shape[0] - 1)
+                    beta1, rest1, beta2, rest2, eps = course.numbers
+                    rate, root = rates[0] * course.corrections[at, 0], course.corrections[at, 1]
+                    c = rate, rates[3], beta1, rest1, beta2, rest2, eps, root
+                    i = thread
+                    while i < size:
+                        a = p[state_1 + i] if models.first.shape[0] > 0 else float32(0)
+                        b = p[state_2 + i] if models.second.shape[0] > 0 else float32(0)
+                        p[i], a, b = updates.move(course.rule, c, p[i], p[grad + i], a, b)
+                        p[grad + i] = float32(0)
+                        if models.first.shape[0] > 0:
+                            p[state_1 + i] = a
+                        if models.second.shape[0] > 0:
+                            p[state_2 + i] = b
+                        i += threads
+                    cuda.syncthreads()
+                step += 1
+                position += batch
+            w[U(2) * thread], w[U(2) * thread + U(1)] = total, rest
+            cuda.syncthreads()
+            if thread == 0:
+                for t in range(U(1), min(threads, table[m, ROOM])):
+                    value = w[U(2) * t]
+                    new = total + value
+                    part = new - total
+                    rest += (total - (new - part)) + (value - part) + w[U(2) * t + U(1)]
+                    total = new
+                sums[m, epoch] = (total + rest) / float32(n)
+            cuda.syncthreads()
+        block.move_params(lines, first, layers, p, models.params, start, False)
+        if models.first.shape[0] > 0:
+            block.move_params(lines, first, layers, p[state_1:], models.first, start, False)
+        if models.second.shape[0] > 0:
+            block.move_params(lines, first, layers, p[state_2:], models.second, start, False)
+
+    return train

@@ -1,0 +1,135 @@
+"""Training and inference through the model on the simulated GPU, against the same run on the processor."""
+
+import numpy as np
+import pytest
+
+from hotloop import MLP, SGD, Adam, AveragedSGD, Trainer
+from hotloop import cuda as gpu
+from hotloop.kernels.cuda import shim
+
+
+def data(n: int, features: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng([n, features, classes])
+    return rng.normal(size=(n, features)).astype(np.float32), rng.integers(0, classes, n)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (SGD(lr=0.1), {"batch_size": 5}),
+        (SGD(lr=0.05), {"batch_size": 1}),
+        (Adam(lr=0.05), {"batch_size": 9, "l2": 0.01}),
+        (AveragedSGD(lr=0.1), {"batch_size": None}),
+    ],
+)
+def test_fit_takes_the_same_steps(optimizer, options):
+    X, y = data(12, 5, 3)
+    runs = []
+    for device in ("cpu", "cuda"):
+        model = MLP([5, 6, 3], activation="tanh", output="softmax", seed=1)
+        history = Trainer(optimizer=optimizer, epochs=2, device=device, **options).fit(model, X, y)
+        runs.append((history["loss"], model.params.copy()))
+    np.testing.assert_allclose(runs[1][0], runs[0][0], rtol=1e-5)
+    np.testing.assert_allclose(runs[1][1], runs[0][1], atol=1e-5)
+
+
+def test_partial_fit_carries_the_state_on():
+    X, y = data(8, 4, 3)
+    runs = []
+    for device in ("cpu", "cuda"):
+        model = MLP([4, 3], output="softmax", seed=1)
+        trainer = Trainer(optimizer=SGD(lr=0.1, momentum=0.9), batch_size=4, device=device)
+        losses = [trainer.partial_fit(model, X, y) for _ in range(2)]
+        runs.append((losses, model.params.copy()))
+    np.testing.assert_allclose(runs[1][0], runs[0][0], rtol=1e-5)
+    np.testing.assert_allclose(runs[1][1], runs[0][1], atol=1e-5)
+
+
+def test_sample_weights_and_sparse_rows():
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = data(8, 6, 3)
+    X[np.abs(X) < 1] = 0
+    runs = []
+    for device in ("cpu", "cuda"):
+        model = MLP([6, 3], output="softmax", seed=1)
+        trainer = Trainer(optimizer=SGD(lr=0.1), batch_size=3, epochs=1, device=device)
+        trainer.fit(model, sparse.csr_matrix(X), y, sample_weight=np.arange(8))
+        runs.append(model.params.copy())
+    np.testing.assert_allclose(runs[1], runs[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output"), [("mse", "identity"), ("mse", "softmax"), ("logistic", "sigmoid"), ("cross_entropy", "softmax")]
+)
+def test_losses_of_rows(loss, output):
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(6, 4)).astype(np.float32), rng.dirichlet(np.ones(3), 6).astype(np.float32)
+    runs = []
+    for device in ("cpu", "cuda"):
+        model = MLP([4, 3], output=output, seed=1)
+        history = Trainer(loss, SGD(lr=0.1), batch_size=4, epochs=1, device=device).fit(model, X, y)
+        runs.append((history["loss"], model.params.copy()))
+    np.testing.assert_allclose(runs[1][0], runs[0][0], rtol=1e-5)
+    np.testing.assert_allclose(runs[1][1], runs[0][1], atol=1e-6)
+
+
+class OnDevice:
+    """What another library's array on the GPU looks like to the simulator: an array with the interface."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.__cuda_array_interface__ = array, array.__array_interface__
+
+
+@pytest.fixture
+def simulated_arrays(monkeypatch):
+    monkeypatch.setattr(gpu, "as_device", lambda given: shim.cuda.to_device(given.array))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "output", "loss"),
+    [
+        ([5, 7, 3], "softmax", None),
+        ([5, 3], "sigmoid", None),
+        ([5, 1], "identity", "hinge"),
+        ([5, 2], "identity", None),
+    ],
+)
+def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, simulated_arrays):
+    X, _ = data(70, 5, 3)
+    model = MLP(sizes, activation="gelu", output=output, seed=2)
+    if loss == "hinge":
+        Trainer(loss, batch_size=None, epochs=1).fit(model, X, np.where(X[:, 0] > 0, 1, -1))
+    outputs, predictions = model.forward(OnDevice(X)), model.predict(OnDevice(X))
+    np.testing.assert_allclose(outputs.copy_to_host(), model.forward(X), atol=2e-6)
+    np.testing.assert_allclose(predictions.copy_to_host(), model.predict(X), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros((2, 4), np.float32), ValueError, r"X: got shape \(2, 4\), expected \(n_samples, 5\)"),
+        (np.zeros((2, 5)), TypeError, "X: got dtype float64 on the GPU, expected the model's, float32"),
+    ],
+)
+def test_arrays_on_the_gpu_that_do_not_fit(X, error, message, simulated_arrays):
+    with pytest.raises(error, match=message):
+        MLP([5, 3], output="softmax").predict(OnDevice(X))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"dropout": 0.5}, {"input_noise": 0.1}, {"clip_norm": 1.0}, {"max_norm": 1.0}],
+    ids=lambda o: next(iter(o)),
+)
+def test_what_only_the_processor_does(option):
+    X, y = data(6, 4, 3)
+    model = MLP([4, 5, 3], output="softmax")
+    before = model.params.copy()
+    with pytest.raises(ValueError, match=f"device: 'cuda' does not support {name}; use device='cpu'"):
+        Trainer(device="cuda", **{name: 0.5}).fit(model, X, y)
+    assert np.array_equal(model.params, before)
+
+
+def test_the_device_is_checked():
+    with pytest.raises(ValueError, match="device: got 'gpu'"):
+        Trainer(device="gpu")

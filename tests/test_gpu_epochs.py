@@ -1,0 +1,116 @@
+"""On a real GPU: the same training as on the processor, and products, predictions, streams and arrays of others."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hotloop import MLP, SGD, Adam, Trainer
+from hotloop.kernels import activations
+from hotloop.kernels import dense as cpu
+
+
+def _unusable() -> str:
+    if find_spec("numba_cuda") is None:
+        return "needs numba-cuda and an NVIDIA GPU"
+    from hotloop.kernels.cuda import shim
+
+    try:
+        shim.require_device()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+REASON = _unusable()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(REASON), reason=REASON)]
+
+
+def data(n: int, features: int, classes: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, features)).astype(np.float32), rng.integers(0, classes, n)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "optimizer"),
+    [
+        ([64, 32, 10], 1, SGD(lr=0.01)),  # one block
+        ([64, 32, 10], 32, SGD(lr=0.05)),
+        ([64, 32, 10], 32, Adam(lr=0.01)),
+        ([784, 128, 10], 32, SGD(lr=0.05)),  # a cooperative grid, the first layer shared by strips
+        ([784, 128, 10], 128, SGD(lr=0.05, momentum=0.9)),
+        ([784, 128, 10], 4096, SGD(lr=0.1)),  # by tiles, the gradient in slices
+        ([100, 300, 200, 10], 64, SGD(lr=0.05)),  # several shared layers
+        ([13, 50, 10], 20, SGD(lr=0.05)),  # rows that begin anywhere
+    ],
+    ids=str,
+)
+def test_a_hundred_steps_like_the_processors(sizes, batch, optimizer):
+    X, y = data(min(100 * batch, 16384), sizes[0], 10)
+    epochs = -(-100 * batch // len(X))
+    losses = []
+    for device in ("cpu", "cuda"):
+        model = MLP(sizes, output="softmax", seed=1)
+        trainer = Trainer(optimizer=optimizer, batch_size=batch, epochs=epochs, device=device, progress=False)
+        losses.append(trainer.fit(model, X, y)["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_the_same_bits_again():
+    X, y = data(2048, 784, 10)
+    params = []
+    for _ in range(2):
+        model = MLP([784, 128, 10], output="softmax", seed=1)
+        Trainer(optimizer=SGD(lr=0.05), batch_size=64, epochs=2, device="cuda", progress=False).fit(model, X, y)
+        params.append(model.params.copy())
+    assert np.array_equal(*params)
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 5), (100, 37, 61), (512, 512, 512), (1000, 784, 128), (3, 784, 128)])
+def test_products(shape):
+    from hotloop.kernels.cuda import dense
+    from hotloop.kernels.cuda.shim import cuda
+
+    rows, fan_in, fan_out = shape
+    rng = np.random.default_rng(0)
+    x, weight, bias, delta = (
+        rng.normal(size=size).astype(np.float32)
+        for size in ((rows, fan_in), (fan_in, fan_out), (fan_out,), (rows, fan_out))
+    )
+    out, back = np.empty((rows, fan_out), np.float32), np.empty((rows, fan_in), np.float32)
+    there = [cuda.to_device(array) for array in (x, weight, bias, delta, out, back)]
+    stream = cuda.stream()
+    dense.forward(there[0], there[1], there[2], activations.RELU, there[4], stream)
+    dense.input_gradient(there[3], there[1], there[5], stream)
+    dense.update(there[0], there[3], there[1], there[2], stream)
+    stream.synchronize()
+    cpu.forward(x, weight, bias, activations.RELU, out)
+    cpu.input_gradient(delta, weight, back)
+    cpu.update(x, delta, weight, bias)
+    exact = rows >= dense.FEW
+    np.testing.assert_allclose(there[4].copy_to_host(), out, atol=0 if exact else 1e-4)
+    np.testing.assert_allclose(there[5].copy_to_host(), back, atol=1e-3)
+    np.testing.assert_array_equal(there[1].copy_to_host(), weight)
+    np.testing.assert_array_equal(there[2].copy_to_host(), bias)
+
+
+@pytest.mark.parametrize("library", ["numba", "torch", "cupy"])
+def test_predictions_stay_on_the_device(library):
+    X, _ = data(1000, 20, 3)
+    model = MLP([20, 30, 3], output="softmax", seed=1)
+    if library == "numba":
+        from hotloop.kernels.cuda.shim import cuda
+
+        there = cuda.to_device(X)
+    elif library == "torch":
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("this PyTorch has no CUDA")
+        there = torch.as_tensor(X, device="cuda")
+    else:
+        there = pytest.importorskip("cupy").asarray(X)
+    predictions = model.predict(there)
+    assert hasattr(predictions, "__cuda_array_interface__")
+    np.testing.assert_array_equal(predictions.copy_to_host(), model.predict(X))
+    np.testing.assert_allclose(model.forward(there).copy_to_host(), model.forward(X), atol=1e-5)
