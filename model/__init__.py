@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hotloop.callbacks import BestModel, Callback
+    from hotloop.custom import Activation, Loss
     from hotloop.encoder import TableEncoder
     from hotloop.fitting import DivergenceWarning
+    from hotloop.gradcheck import check_gradients
     from hotloop.history import History
     from hotloop.loggers import CSVLog, JSONLLog, LivePlot, TensorBoard
     from hotloop.mlp import MLP
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "SGD",
+    "Activation",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -61,6 +64,7 @@ __all__ = [
     "LRRange",
     "Lion",
     "LivePlot",
+    "Loss",
     "OneCycle",
     "PassiveAggressive",
     "PolynomialDecay",
@@ -72,12 +76,16 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "Warmup",
+    "check_gradients",
     "lr_range",
     "warmup",
 ]
 
 # Loaded when first used: `hotloop --help` need not wait for the compiler to be imported.
 _HOME = {
+    "Activation": "custom",
+    "Loss": "custom",
+    "check_gradients": "gradcheck",
     "Adadelta": "optimizers",
     "Adagrad": "optimizers",
     "Adam": "optimizers",

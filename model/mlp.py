@@ -15,6 +15,7 @@ from hotloop.kernels import activations, epochs, network
 from hotloop.machine import available_threads
 
 DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
+ORDERED = ("identity", "step", "sigmoid", "tanh", "leaky_relu", "elu", "softplus", "softmax")  # larger z, larger output
 DECISION_OF: dict[Any, str] = {"softmax": "argmax", "sigmoid": "threshold", "step": "threshold"}
 
 
@@ -160,8 +161,7 @@ class MLP:
         +1 for hinge; with model.classes, these values; rates for poisson; else the outputs themselves.
         One output gives (n,), several (n, n_outputs). X on a GPU as in `forward`; classes are their numbers there.
         """
-        plain = self.decision in ("value", "exp")
-        code = self._network.plan[-1, network.ACTIVATION] if plain else activations.IDENTITY
+        code = self._network.plan[-1, network.ACTIVATION] if self._by_outputs else activations.IDENTITY
         if inputs.on_device(X):
             from hotloop import cuda
 
@@ -169,11 +169,16 @@ class MLP:
         rows = self._read("X", X)
         return self._decide(engine.infer(self._network, rows, code, available_threads()))
 
+    @property
+    def _by_outputs(self) -> bool:
+        """Whether predictions need the outputs: where f keeps the order of z, decisions are made by the last z."""
+        return self.decision in ("value", "exp") or self.output not in ORDERED
+
     def predict_one(self, x: ArrayLike) -> Any:
         """The prediction for one row x (n_features,): what predict gives for it, with the least overhead."""
         row = self._row(x)
         out = np.empty(self.sizes[-1], self.dtype)
-        plan = self._network.plan if self.decision in ("value", "exp") else self._score_plan
+        plan = self._network.plan if self._by_outputs else self._score_plan
         best = epochs.predict_row(plan, self.params, row, self._row_work, out)
         if best < 0:
             check.finite("x", row, np.asarray(x))

@@ -229,8 +229,10 @@ def _rows(n: int | None) -> str:
 
 def _bind_custom(loss: Loss, model: "MLP", given: NDArray[Any], name: str) -> Objective:
     """The same for a loss of the user's own."""
+    if model.output == "step":
+        raise ValueError(f"loss: {loss!r} makes no sense with output 'step' (a step has no slope to follow).")
     activation, k = activation_code(model.output, model.dtype), model.sizes[-1]
-    decision = "argmax" if loss.classes else "value"
+    decision = _decision(CUSTOM, model.output, loss.classes)
     labels, targets = np.empty(0, np.int32), np.empty((0, k), model.dtype)
     if loss.classes:
         labels = _labels(name, given, k)

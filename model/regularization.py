@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hotloop import check
 from hotloop.kernels.regularize import Regular
@@ -37,6 +39,11 @@ class Regularization:
     def direct(self) -> bool:
         """Whether plain SGD may move the weights without a gradient buffer."""
         return not (self.l1 or self.l2 or self.clip_value or self.clip_norm or self.max_norm)
+
+    def penalty(self, weights: Sequence[NDArray[Any]]) -> float:
+        """l1 sum |w| + l2/2 sum w^2 over the weights of all layers."""
+        sizes = [np.abs(weight, dtype=np.float64) for weight in weights]
+        return sum(self.l1 * float(size.sum()) + 0.5 * self.l2 * float(np.square(size).sum()) for size in sizes)
 
     def shares(self, layers: int) -> list[float]:
         """The share of units dropped of the input and of each hidden layer, for a network of so many weight layers."""

@@ -279,9 +279,7 @@ class Trainer:
         """
         data, penalties = self._set(model, X, y), Regularization(self.regularization.l1, self.regularization.l2)
         loss, grad = gradient(model._network, data.rows, data.objective, penalties)
-        for weight in model.weights:
-            sizes = np.abs(weight, dtype=np.float64)
-            loss += penalties.l1 * float(sizes.sum()) + 0.5 * penalties.l2 * float(np.square(sizes).sum())
+        loss += penalties.penalty(model.weights)
         twin = MLP(model.sizes, list(model.activations), model.output, model.bias, "zeros", model.dtype)
         twin.params[:] = grad
         return loss, twin.weights, twin.biases

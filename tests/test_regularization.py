@@ -1,4 +1,4 @@
-"""Regularisation in whole trainings: penalties, clipping, norms, dropout, noise, weights, smoothing; twins and peers."""
+"""Regularisation in whole trainings: penalties, clipping, norms, dropout, noise, weights of samples, smoothing."""
 
 from itertools import pairwise
 from typing import Any
