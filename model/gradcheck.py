@@ -105,7 +105,7 @@ def _of_loss(loss: Loss, X: ArrayLike | None, y: ArrayLike | None) -> Iterator[_
     if (X is None) != (y is None):
         raise TypeError("X: a loss is checked on predictions X and targets y, got only one of them.")
     predictions, truths = _some(loss.classes) if X is None or y is None else (check.numeric("X", X), np.asarray(y))
-    predictions = np.atleast_2d(check.for_kernels(predictions, np.float64))
+    predictions = check.for_kernels(np.atleast_2d(predictions), np.float64)
     targets, labels = np.empty((len(predictions), predictions.shape[1])), np.empty(0, np.int32)
     if loss.classes:
         labels = check.for_kernels(truths, np.int32)
@@ -113,7 +113,7 @@ def _of_loss(loss: Loss, X: ArrayLike | None, y: ArrayLike | None) -> Iterator[_
         targets = check.for_kernels(truths, np.float64).reshape(predictions.shape)
     delta, none = np.empty(predictions.shape[1]), np.empty(0)
     for row, prediction in enumerate(predictions):
-        truth = targets[row : row + 1], labels[row : row + 1], none
+        truth: Any = targets[row : row + 1], labels[row : row + 1], none
         delta[:] = np.nan  # a derivative that a row function forgets to write must not pass for one
         epochs.total_loss(code, prediction[None], *truth, delta)
         slopes = delta.tolist()
