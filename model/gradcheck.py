@@ -105,8 +105,9 @@ def _of_loss(loss: Loss, X: ArrayLike | None, y: ArrayLike | None) -> Iterator[_
     if (X is None) != (y is None):
         raise TypeError("X: a loss is checked on predictions X and targets y, got only one of them.")
     given, truths = _some(loss.classes) if X is None or y is None else (check.numeric("X", X), np.asarray(y))
-    predictions: NDArray[Any] = check.for_kernels(np.atleast_2d(given), np.float64)
-    targets, labels = np.empty((len(predictions), predictions.shape[1])), np.empty(0, np.int32)
+    predictions = check.for_kernels(np.atleast_2d(given), np.float64)
+    targets: NDArray[Any] = np.empty(predictions.shape)
+    labels: NDArray[Any] = np.empty(0, np.int32)
     if loss.classes:
         labels = check.for_kernels(truths, np.int32)
     else:
