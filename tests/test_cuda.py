@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,16 +17,31 @@ needs_numba_cuda = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Both suites, started at once: each keeps one core busy for minutes."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    processes = {
+        suite: subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "cuda" / suite)],
+            cwd=TESTS.parent, env=kept | extra, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for suite, extra in SUITES.items()
+    }  # fmt: skip
+    yield processes
+    for process in processes.values():
+        process.kill()
+
+
 @needs_numba_cuda
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
-def test_suite(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | SUITES[suite]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "cuda" / suite)]
-    result = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True)
+def test_suite(suite: str, running: dict[str, subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    process = running[suite]
+    output, _ = process.communicate()
     with capsys.disabled():
-        print(f" [{suite}: {result.stdout.strip().splitlines()[-1]}] " if result.stdout.strip() else result.stderr)
-    assert result.returncode == 0, result.stdout + result.stderr
+        print(f" [{suite}: {output.strip().splitlines()[-1] if output.strip() else 'no output'}] ")
+    assert process.returncode == 0, output
 
 
 @needs_numba_cuda

@@ -132,6 +132,7 @@ def test_the_same_seed_gives_the_same_bits_on_any_threads(
     monkeypatch: pytest.MonkeyPatch, batch_size: int | None, optimizer: SGD, dtype: str
 ) -> None:
     monkeypatch.setattr(engine, "THREAD_PAYS", 1)
+    monkeypatch.setattr(engine, "COLUMNS_PAY", 1)
     found = set()
     for threads in (1, 1, 2, 3, 4):
         model = MLP([5, 33, 3], output="softmax", dtype=dtype, seed=1)
