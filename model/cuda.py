@@ -39,7 +39,7 @@ def require() -> None:
     try:
         shim.require_device()
     except RuntimeError as error:
-        raise RuntimeError(f"device: 'cuda' cannot be used here: {error}") from None
+        raise RuntimeError(f"device: 'cuda' cannot be used here: {' '.join(str(error).split())}") from None
 
 
 def processors() -> int:

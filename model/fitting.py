@@ -20,7 +20,6 @@ from hotloop.inputs import Rows
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
-from hotloop.machine import warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.objectives import Objective
 from hotloop.optimizers import SGD, AveragedSGD, State
@@ -117,7 +116,6 @@ class Fitting:
         assert engine is not None
         objective = self.training.objective
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
-        warn_without_fma()
         began = time.perf_counter()
         engine.run(0, 0, self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state))
         kernels.all_finite(model.params)

@@ -104,25 +104,32 @@ def _of_loss(loss: Loss, X: ArrayLike | None, y: ArrayLike | None) -> Iterator[_
     code = loss.code(np.float64)
     if (X is None) != (y is None):
         raise TypeError("X: a loss is checked on predictions X and targets y, got only one of them.")
-    predictions, truths = _some(loss.classes) if X is None or y is None else (check.numeric("X", X), np.asarray(y))
-    predictions = np.atleast_2d(check.for_kernels(predictions, np.float64))
-    targets, labels = np.empty((len(predictions), predictions.shape[1])), np.empty(0, np.int32)
+    given, truths = _some(loss.classes) if X is None or y is None else (check.numeric("X", X), np.asarray(y))
+    predictions = check.for_kernels(np.atleast_2d(given), np.float64)
+    targets: NDArray[Any] = np.empty(predictions.shape)
+    labels: NDArray[Any] = np.empty(0, np.int32)
     if loss.classes:
         labels = check.for_kernels(truths, np.int32)
     else:
         targets = check.for_kernels(truths, np.float64).reshape(predictions.shape)
     delta, none = np.empty(predictions.shape[1]), np.empty(0)
     for row, prediction in enumerate(predictions):
-        truth = targets[row : row + 1], labels[row : row + 1], none
+        target, label = targets[row : row + 1], labels[row : row + 1]
         delta[:] = np.nan  # a derivative that a row function forgets to write must not pass for one
-        epochs.total_loss(code, prediction[None], *truth, delta)
+        epochs.total_loss(code, prediction[None], target, label, none, delta)
         slopes = delta.tolist()
         for j, slope in enumerate(slopes):
 
-            def value(step: float, prediction: NDArray[Any] = prediction, truth: Any = truth, j: int = j) -> float:
+            def value(
+                step: float,
+                prediction: NDArray[Any] = prediction,
+                target: NDArray[Any] = target,
+                label: NDArray[Any] = label,
+                j: int = j,
+            ) -> float:
                 moved = prediction[None].copy()
                 moved[0, j] += step
-                return float(epochs.total_loss(code, moved, *truth, delta))
+                return float(epochs.total_loss(code, moved, target, label, none, delta))
 
             of = int(labels[row]) if loss.classes else targets[row].tolist()
             yield _Place(f"{loss!r}, delta[{j}] for prediction {prediction.tolist()} and truth {of}", slope, value)

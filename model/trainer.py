@@ -22,7 +22,7 @@ from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels.lazy import RULES
 from hotloop.kernels.random import permutation
-from hotloop.machine import available_threads
+from hotloop.machine import available_threads, warn_without_fma
 from hotloop.mlp import MLP
 from hotloop.monitor import require
 from hotloop.objectives import OUTPUTS, Objective, bind, learn_classes
@@ -155,6 +155,7 @@ class Trainer:
         of the best epoch).
         """
         self._forget()
+        warn_without_fma()
         if y is None and is_source(X):
             with self._chunks(model, X, sample_weight, class_weight) as chunks:
                 training, validation = self._data(model, chunks.first(), validation_data)
@@ -186,6 +187,7 @@ class Trainer:
             raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; partial_fit has no end.")
         data = self._smoothed(self._weighed(self._set(model, X, y), sample_weight, class_weight))
         self.suits(model, data)
+        warn_without_fma()
         course = self._carried(model)
         if self._online is None or self._online.model is not model:
             self._online = Fitting(self, model, data, None, course=course)
@@ -203,6 +205,7 @@ class Trainer:
         """
         learner = self._learner
         if learner is None or learner.model is not model:
+            warn_without_fma()
             learner = self._learner = self._make_learner(model, x, y)
         return learner.learn(x, y)
 

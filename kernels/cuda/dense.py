@@ -74,7 +74,7 @@ def forward_kernel(each: int, wide: bool) -> Any:
         across = (columns + U(size - 1)) // U(size)
         corner = U(cuda.blockIdx.x) // across * U(size), U(cuda.blockIdx.x) % across * U(size)
         bounds = rows, columns, U(0), depth
-        start(bounds, corner, bias, 0, U(0), acc)
+        start(bounds, corner, bias, 0, acc)
         accumulate(x, 0, depth, weight, 0, columns, bounds, corner, panels, acc)
         finish(bounds, corner, activation, acc, out, 0, columns)
 
@@ -103,7 +103,8 @@ def forward_strip_kernel(wide: bool) -> Any:
 @cache
 def input_gradient_kernel(each: int, wide: bool) -> Any:
     """out = delta @ weight.T, one block for each tile."""
-    size, shared_size, area, accumulate, _, store = make_tile(SIDE, each, True, True, wide)[:6]
+    tile = make_tile(SIDE, each, True, True, wide)
+    size, shared_size, area, accumulate, store = tile.size, tile.shared, tile.area, tile.accumulate, tile.store
 
     @kernel
     def input_gradient(delta, weight, out, rows, depth, columns):
@@ -123,7 +124,9 @@ def input_gradient_kernel(each: int, wide: bool) -> Any:
 @cache
 def update_kernel(each: int, wide: bool, fresh: bool) -> Any:
     """weight (fresh: =, else +=) x.T @ delta, one block for each tile, and the bias, one thread for each column."""
-    size, shared_size, area, accumulate, start, store = make_tile(SIDE, each, False, False, wide)[:6]
+    tile = make_tile(SIDE, each, False, False, wide)
+    size, shared_size, area = tile.size, tile.shared, tile.area
+    accumulate, start, store = tile.accumulate, tile.start, tile.store
 
     @kernel
     def update(x, delta, weight, bias, depth, rows, columns):
@@ -156,7 +159,7 @@ def forward(x: Any, weight: Any, bias: Any, activation: int, out: Any, stream: A
         chosen, blocks = forward_strip_kernel(is_wide(x)), -(-rows // strips.GROUP) * -(-columns // STRIP)
     else:
         each = choose_each(rows, columns)
-        chosen, blocks = forward_kernel(each, is_wide(x, weight, out)), tiles(rows, columns, each)
+        chosen, blocks = forward_kernel(each, is_wide(x, weight, bias, out)), tiles(rows, columns, each)
     arrays = flat(x), flat(weight), flat(bias), activation, flat(out)
     _run(chosen, blocks, stream, *arrays, U(rows), U(depth), U(columns))
     if activation == codes.SOFTMAX:

@@ -77,7 +77,7 @@ def choose(rows, columns, blocks):
 @cache
 def _make_forward_tiles(each: int) -> Any:
     tile = make_tile(SIDE, each, True, False, True)
-    size, area, accumulate, start, store = tile.size, tile.area, tile.accumulate, tile.start, tile.store
+    size, area, accumulate, start, store = tile.size, tile.area, tile.accumulate, tile.start_row, tile.store
 
     @device
     def forward_tiles(plan, params, work, x, layer, value, bounds, block, blocks, panels):
@@ -87,7 +87,7 @@ def _make_forward_tiles(each: int) -> Any:
         across = (columns + U(size - 1)) // U(size)
         for i in range(block, (rows + U(size - 1)) // U(size) * across, blocks):
             corner = U(i) // across * U(size), U(i) % across * U(size)
-            start(bounds, corner, params, plan[layer, BIAS], U(0), acc)
+            start(bounds, corner, params, plan[layer, BIAS], acc)
             accumulate(work, x, x_ld, params, plan[layer, WEIGHT], ld, bounds, corner, panels, acc)
             store(bounds, corner, acc, work, value, U(plan[layer, STRIDE]))
 

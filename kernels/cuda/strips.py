@@ -17,6 +17,12 @@ GROUP = 4  # rows that share each weight a thread loads
 AREA = 4  # elements of shared memory for each thread of the block
 
 
+@device
+def step(w, a, b, c, d, totals):
+    """One k of GROUP sums."""
+    return fma(a, w, totals[0]), fma(b, w, totals[1]), fma(c, w, totals[2]), fma(d, w, totals[3])
+
+
 @cache
 def make_strip(wide: bool) -> Any:
     """`strip` for rows of x that begin on 16 bytes, or do not."""
@@ -42,23 +48,24 @@ def make_strip(wide: bool) -> Any:
         last_row, column = rows - U(1), min(corner[1] + t % width, columns - U(1))
         at_0, at_1 = corner[0] * x_ld, min(corner[0] + U(1), last_row) * x_ld
         at_2, at_3 = min(corner[0] + U(2), last_row) * x_ld, min(corner[0] + U(3), last_row) * x_ld
-        a = b = c = d = x.dtype.type(0)
+        zero = x.dtype.type(0)
+        totals = zero, zero, zero, zero
         while k + U(4) <= last:
             x_0, x_1 = four(x, at_0 + k, x_base), four(x, at_1 + k, x_base)
             x_2, x_3 = four(x, at_2 + k, x_base), four(x, at_3 + k, x_base)
             at = weight_base + k * weight_ld + column
-            for i in range(4):
-                w = weight[at + U(i) * weight_ld]
-                a, b, c, d = fma(x_0[i], w, a), fma(x_1[i], w, b), fma(x_2[i], w, c), fma(x_3[i], w, d)
+            totals = step(weight[at], x_0[0], x_1[0], x_2[0], x_3[0], totals)  # a loop would index tuples in memory
+            totals = step(weight[at + weight_ld], x_0[1], x_1[1], x_2[1], x_3[1], totals)
+            totals = step(weight[at + U(2) * weight_ld], x_0[2], x_1[2], x_2[2], x_3[2], totals)
+            totals = step(weight[at + U(3) * weight_ld], x_0[3], x_1[3], x_2[3], x_3[3], totals)
             k += U(4)
         while k < last:
-            w = weight[weight_base + k * weight_ld + column]
-            a, b = fma(x[x_base + at_0 + k], w, a), fma(x[x_base + at_1 + k], w, b)
-            c, d = fma(x[x_base + at_2 + k], w, c), fma(x[x_base + at_3 + k], w, d)
+            w, at = weight[weight_base + k * weight_ld + column], x_base + k
+            totals = step(w, x[at + at_0], x[at + at_1], x[at + at_2], x[at + at_3], totals)
             k += U(1)
         into = t // width * width * U(GROUP) + t % width
-        panels[into], panels[into + width] = a, b
-        panels[into + U(2) * width], panels[into + U(3) * width] = c, d
+        panels[into], panels[into + width] = totals[0], totals[1]
+        panels[into + U(2) * width], panels[into + U(3) * width] = totals[2], totals[3]
         cuda.syncthreads()
 
     return strip
@@ -89,8 +96,8 @@ def dot(delta, delta_at, weight, weight_at, width, lanes, panels):
     total, j = zero, t % lanes * U(4)
     while j + U(4) <= width:
         d, w = load4(delta, j, delta_at), load4(weight, j, weight_at)
-        for i in range(4):
-            total = fma(d[i], w[i], total)
+        total = fma(d[1], w[1], fma(d[0], w[0], total))
+        total = fma(d[3], w[3], fma(d[2], w[2], total))
         j += lanes * U(4)
     while j < width:
         total = fma(delta[delta_at + j], weight[weight_at + j], total)

@@ -29,6 +29,7 @@ class Tile(NamedTuple):
     shared: int  # elements of shared memory
     area: int  # elements of a thread
     accumulate: Any
+    start_row: Any
     start: Any
     store: Any
     row: Any
@@ -211,12 +212,20 @@ def make_tile(side: int, each: int, x_along: bool, weight_along: bool, wide: boo
 
     @device
     def start(bounds, corner, source, base, ld, acc):
-        """acc = the tile of the source; ld = 0 repeats one row (the bias). Beyond the edge, the edge."""
+        """acc = the tile of the source. Beyond the edge, the edge."""
         last_row, last_column = bounds[0] - U(1), bounds[1] - U(1)
         for i in range(each):
             at = base + min(corner[0] + row(i), last_row) * ld
             for j in range(each):
                 acc[i * each + j] = source[at + min(corner[1] + column(j), last_column)]
+
+    @device
+    def start_row(bounds, corner, source, base, acc):
+        """acc = the tile's columns of one row, in each of its rows.
+
+        blockIdx.z is 0, which the compiler must not know: copies of one row went through local memory on sm_120.
+        """
+        start(bounds, corner, source, base, U(cuda.blockIdx.z), acc)
 
     @device
     def store(bounds, corner, acc, out, base, ld):
@@ -234,4 +243,4 @@ def make_tile(side: int, each: int, x_along: bool, weight_along: bool, wide: boo
                             if c + U(j) < bounds[1]:
                                 out[base + at + c + U(j)] = acc[i * each + g + j]
 
-    return Tile(size, 4 * panel, each * each, accumulate, start, store, row, column)
+    return Tile(size, 4 * panel, each * each, accumulate, start_row, start, store, row, column)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from cuda.core import Linker, LinkerOptions, ObjectCode
-from cuda.pathfinder import find_nvidia_binary_utility
+from cuda.pathfinder import find_nvidia_binary_utility, find_static_lib
 from numba import types
 from numba.cuda import compile as compile_kernel
 from numba.cuda import dispatcher
@@ -61,10 +61,20 @@ def _no_gpu_needed(capability: tuple[int, int]) -> Iterator[None]:
 def machine_code(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int, int]) -> MachineCode:
     """Compile a kernel for these argument types and this compute capability."""
     signature, arch = types.void(*arguments), f"sm_{capability[0]}{capability[1]}"
+    bounds = kernel.targetoptions.get("launch_bounds")
     with _no_gpu_needed(capability):
-        code, _ = compile_kernel(kernel.py_func, signature, cc=capability, output="ltoir", device=False, abi="numba")
+        code, _ = compile_kernel(
+            kernel.py_func,
+            signature,
+            cc=capability,
+            output="ltoir",
+            device=False,
+            abi="numba",
+            launch_bounds=bounds,
+        )
     options = LinkerOptions(arch=arch, link_time_optimization=True, ptxas_options=["-v"])
-    linker = Linker(ObjectCode.from_ltoir(code), options=options)
+    runtime = ObjectCode.from_library(find_static_lib("cudadevrt"))  # a grid's barrier is in it
+    linker = Linker(ObjectCode.from_ltoir(code), runtime, options=options)
     binary, log = bytes(linker.link("cubin").code), linker.get_info_log()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"

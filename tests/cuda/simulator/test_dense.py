@@ -15,7 +15,9 @@ SHAPES = [(1, 1, 1), (3, 7, 17), (5, 20, 12), (9, 17, 3), (17, 1, 33), (20, 24, 
 TILED = [shape for shape in SHAPES if shape[0] >= dense.FEW]
 FENCE = 8
 
-both = pytest.mark.parametrize("dtype", ["float32", "float64"])
+both = pytest.mark.parametrize(
+    ("shape", "dtype"), [(shape, "float32") for shape in SHAPES] + [(shape, "float64") for shape in SHAPES[2:4]]
+)
 
 
 def fenced(values: Array) -> Array:
@@ -45,7 +47,6 @@ def close(actual: Array, expected: Array) -> None:
 
 
 @both
-@pytest.mark.parametrize("shape", SHAPES)
 def test_forward(shape, dtype):
     x, weight, bias, _ = layer(*shape, dtype)
     out = fenced(np.zeros((shape[0], shape[2]), dtype))
@@ -75,7 +76,6 @@ def test_softmax(rows):
 
 
 @both
-@pytest.mark.parametrize("shape", SHAPES)
 def test_input_gradient(shape, dtype):
     _, weight, _, delta = layer(*shape, dtype)
     out = fenced(np.zeros(shape[:2], dtype))
@@ -85,7 +85,6 @@ def test_input_gradient(shape, dtype):
 
 
 @both
-@pytest.mark.parametrize("shape", SHAPES)
 def test_update(shape, dtype):
     x, weight, bias, delta = layer(*shape, dtype)
     expected, twin = reference.dense_update(x, delta, weight, bias), (weight.copy(), bias.copy())
@@ -97,10 +96,9 @@ def test_update(shape, dtype):
     assert_fence(weight, bias)
 
 
-@both
 @pytest.mark.parametrize("shape", SHAPES[2:5])
-def test_weight_gradient(shape, dtype):
-    x, weight, bias, delta = layer(*shape, dtype)
+def test_weight_gradient(shape):
+    x, weight, bias, delta = layer(*shape, "float32")
     expected = reference.dense_weight_gradient(x, delta)
     dense.weight_gradient(x, delta, weight, bias)  # what they held is not added to
     close(weight, expected[0])

@@ -1,0 +1,44 @@
+"""Where device="cuda" cannot work, it says why and what to do, before anything is changed."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from hotloop import MLP, Trainer
+
+FIT = (
+    "import numpy as np\n"
+    "from hotloop import MLP, Trainer\n"
+    "Trainer(device='cuda', epochs=1).fit(MLP([2, 2], output='softmax'), np.eye(2), np.arange(2))"
+)
+
+
+def test_without_the_package():
+    script = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'numba_cuda' else find(name, *rest)\n" + FIT
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "ImportError: device: 'cuda' cannot be used here: hotloop.kernels.cuda needs the package" in result.stderr
+    assert "pip install 'hotloop[cuda]'" in result.stderr
+
+
+@pytest.mark.skipif(find_spec("numba_cuda") is None, reason="needs numba-cuda: pip install numba-cuda[cu13]")
+def test_without_a_gpu():
+    from hotloop.kernels.cuda.shim import cuda
+
+    if cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    model = MLP([2, 2], output="softmax", seed=1)
+    before = model.params.copy()
+    with pytest.raises(RuntimeError, match=r"device: 'cuda' cannot be used here: no CUDA device .* driver installed"):
+        Trainer(device="cuda", epochs=1).fit(model, np.eye(2), np.arange(2))
+    assert np.array_equal(model.params, before)
+
+
+def test_an_unknown_device():
+    with pytest.raises(ValueError, match="device: got 'gpu'"):
+        Trainer(device="gpu")
