@@ -46,9 +46,10 @@ def _matrix(book, place, columns, like):
 
 
 @inner
-def _open(book, x):
-    """What an epoch kernel takes, for an epoch of the one row x."""
+def _open(address, x):
+    """What an epoch kernel takes, for an epoch of the one row x; the book lies at this address."""
     real, double, whole, short = x[0], 0.0, np.int64(0), np.int32(0)
+    book = _pointer(address, whole)
     plan = _matrix(book, PLAN, 9, whole)
     codes, constants = _array(book, CODES, whole), _array(book, CONSTANTS, double)
     index, value = _array(book, INDEX, short), _array(book, VALUE, real)
@@ -99,18 +100,18 @@ def _open(book, x):
 
 
 @jit
-def learn_direct(x, book):
+def learn_direct(x, address):
     """One step of plain SGD on x (n_features,); the loss before it, or NaN for a row that is not finite: no step."""
     if not all_finite(x):
         return np.nan
-    net, samples, loss, rule, regular, scratch = _open(book, x)
+    net, samples, loss, rule, regular, scratch = _open(address, x)
     return float(epochs.per_sample(net, samples, 0, 1, loss, rule, regular, scratch, 0, 1))
 
 
 @jit
-def learn(x, book):
+def learn(x, address):
     """The same for any rule and regularisation."""
     if not all_finite(x):
         return np.nan
-    net, samples, loss, rule, regular, scratch = _open(book, x)
+    net, samples, loss, rule, regular, scratch = _open(address, x)
     return float(epochs.mini_batch(net, samples, 0, 1, 1, loss, rule, regular, scratch, 0, 1))

@@ -203,18 +203,11 @@ class Trainer:
         with the same model, of partial_fit too. batch_size, epochs and validation do not count. Raises ValueError or
         TypeError before anything is changed.
         """
-        learner, course = self._learner, self._course
-        if learner is None or course is None or learner.model is not model:
+        learner = self._learner
+        if learner is None or learner.model is not model:
             warn_without_fma()
             learner = self._learner = self._make_learner(model, x, y)
-            course = self._carried(model)
-        try:
-            loss = learner.learn(x, y, next(course.ahead))
-        except Exception:
-            course.look_ahead()  # this step was not taken
-            raise
-        course.step += 1
-        return loss
+        return learner.learn(x, y)
 
     def _make_learner(self, model: MLP, x: ArrayLike, y: Any) -> Learner:
         def read(truth: ArrayLike) -> Objective:
@@ -234,7 +227,7 @@ class Trainer:
         grad = np.zeros(model.params.size if one_by_one.buffered(1) else 0, model.params.dtype)
         objective = data.objective
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
-        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, course.state), read)
+        return Learner(model, engine, self.optimizer.rule(np.zeros(1), grad, course.state), course, read)
 
     def _carried(self, model: MLP) -> Course:
         """What partial_fit and learn_one carry on for this model."""
