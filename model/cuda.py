@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hotloop import layout
 from hotloop.engine import Pieces
-from hotloop.inputs import Rows, on_device
+from hotloop.inputs import Rows
 from hotloop.kernels import updates
 from hotloop.kernels.custom import LEAST_CODE
 from hotloop.kernels.network import PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hotloop.mlp import MLP
 
 try:
-    from hotloop.kernels.cuda import decisions, epochs, shim
+    from hotloop.kernels.cuda import arrays, decisions, epochs, shim
     from hotloop.kernels.cuda import updates as gpu_updates
     from hotloop.kernels.cuda.dense import SIDE
 except ImportError as error:
@@ -78,35 +78,13 @@ def _inputs(inputs: Inputs, stream: Any) -> Inputs:
 
 def upload(array: Any, stream: Any = 0) -> Any:
     """An array on the device, by itself if it is there already; an empty one has room for an element."""
-    if on_device(array):
-        return as_device(array)
+    if arrays.is_on_device(array):
+        return array
     if array.size == 0:
         return shim.cuda.to_device(np.zeros(tuple(max(1, n) for n in array.shape), array.dtype), stream)[
             tuple(slice(0, n) for n in array.shape)
         ]
     return shim.cuda.to_device(np.ascontiguousarray(array), stream)
-
-
-def as_device(array: Any) -> Any:
-    """A view of an array on a GPU, without a copy."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return shim.cuda.as_cuda_array(array)
-    from cuda.core.utils import StridedMemoryView
-
-    view = StridedMemoryView(array, stream_ptr=-1)
-    strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
-
-    class Interface:
-        __cuda_array_interface__ = {  # noqa: RUF012
-            "shape": tuple(view.shape),
-            "typestr": np.dtype(view.dtype).str,
-            "data": (view.ptr, bool(view.readonly)),
-            "strides": strides,
-            "version": 3,
-        }
-        owner = (array, view)
-
-    return shim.cuda.as_cuda_array(Interface())
 
 
 def refuse(objective: Objective, activations: NDArray[np.int64], regularization: Regularization, layers: int) -> None:
@@ -285,23 +263,22 @@ def infer(network: Network, inputs: Inputs, output: int, n: int, stream: Any = 0
 def forward(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
     """Outputs (n, n_outputs) on the device for X (n, n_features) on the device, which is read in place.
 
-    Raises ValueError or TypeError for another shape, dtype or layout: those would need a copy.
+    stream: numba-cuda's, PyTorch's, CuPy's, or a handle. Raises ValueError for another shape, dtype or layout.
     """
     if model._prepare is not None:
         raise ValueError("X: got an array on a GPU, but this model prepares its inputs on the processor; pass NumPy's.")
-    rows = as_device(X)
+    require()
+    stream = arrays.as_stream(stream)
+    rows = arrays.as_device(X, model.dtype, "X", stream)
     if rows.ndim != 2 or rows.shape[1] != model.sizes[0] or rows.shape[0] == 0:
         raise ValueError(f"X: got shape {tuple(rows.shape)}, expected (n_samples, {model.sizes[0]}), at least one.")
-    if rows.dtype != model.dtype:
-        raise TypeError(f"X: got dtype {rows.dtype} on the GPU, expected the model's, {model.dtype}.")
-    if not rows.is_c_contiguous():
-        raise ValueError("X: got an array on the GPU whose rows are not contiguous; pass a contiguous copy.")
     none = np.zeros(0, model.dtype), np.zeros(0, np.int32), np.zeros(0, np.int64)
     return infer(model._network, Inputs(rows, *none), output, rows.shape[0], stream)
 
 
 def predict(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
     """MLP.predict for X on the device; predictions stay there, classes as their numbers."""
+    stream = arrays.as_stream(stream)
     outputs = forward(model, X, output, stream)
     n, k = outputs.shape
     shape = (n,) if k == 1 or model.decision == "argmax" else (n, k)

@@ -10,6 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 PROMISES = {
+    "cuda_own_kernel": "lr 1.0000: loss 0.",
     "digits": "test accuracy 0.9",
     "learning_curve": "validation loss",
     "linear_regression": "the largest that would not is about 0.022",
@@ -20,6 +21,8 @@ PROMISES = {
     "table_with_text": "a red one: ripe, a small yellow one: not yet",
     "xor_mlp": "0 xor 1 = 1   P(1) = 0.9",
 }
+ENVIRONMENT = {"cuda_own_kernel": {"NUMBA_ENABLE_CUDASIM": "1"}}
+PACKAGES = {"cuda_own_kernel": "numba_cuda", "learning_curve": "matplotlib"}
 
 
 def run(name: str, folder: Path, **environment: str) -> str:
@@ -39,9 +42,9 @@ def test_every_example_is_tested() -> None:
 
 @pytest.mark.parametrize("name", PROMISES)
 def test_example(name: str, tmp_path: Path) -> None:
-    if name == "learning_curve" and importlib.util.find_spec("matplotlib") is None:
-        pytest.skip("matplotlib is not installed")
-    assert PROMISES[name] in run(name, tmp_path)
+    if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
+        pytest.skip(f"{PACKAGES[name]} is not installed")
+    assert PROMISES[name] in run(name, tmp_path, **ENVIRONMENT.get(name, {}))
 
 
 def test_gates() -> None:

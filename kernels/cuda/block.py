@@ -43,7 +43,7 @@ LANES = 16  # of the sum of an input gradient
 
 
 class Block(NamedTuple):
-    """The device functions for one number of rows and units that a thread sums at once."""
+    """The device functions for one number of rows that a thread sums at once."""
 
     forward: Any
     backward: Any
@@ -71,8 +71,8 @@ def load_rows(lines, first, w, X, order, rows, count):
         c = lane
         while c < padded:
             w[base + r * ld + c] = X[sample, c] if r < rows and c < width else float32(0)
-            c += U(32)
-        r += warps
+            c = U(c + U(32))
+        r = U(r + warps)
 
 
 @device
@@ -96,8 +96,8 @@ def move_params(lines, first, layers, p, params, start, inwards):
                         params[start + row + c] = p[at]
                 elif inwards:
                     p[at] = float32(0)
-                c += U(32)
-            k += warps
+                c = U(c + U(32))
+            k = U(k + warps)
 
 
 @device
@@ -141,69 +141,95 @@ def outer(x, e, a, b, c, d):
     return a, b, c, d
 
 
-@cache
-def make_block(rows_each: int, units_each: int) -> Block:
-    """A thread sums rows_each x units_each outputs at once: 4 x 4 for batches, 1 x 1 for single samples.
+@device
+def tree(a, b, c, d):
+    """The sum of 16 lanes: lane l and l + 8, then 4, 2, 1 apart."""
+    even = (a[0] + c[0]) + (b[0] + d[0]), (a[1] + c[1]) + (b[1] + d[1])
+    odd = (a[2] + c[2]) + (b[2] + d[2]), (a[3] + c[3]) + (b[3] + d[3])
+    return (even[0] + odd[0]) + (even[1] + odd[1])
 
-    Its rows are count / rows_each apart, so that neighbouring threads read neighbouring rows; its units are adjacent.
+
+@device
+def finish(lines, layer, w, at, unit):
+    """z at this place of the values, of this unit, becomes f(z), and the slope beside it f'(z)."""
+    a, s = activate(lines[layer, ACTIVATION], w[lines[layer, VALUE] + at])
+    w[lines[layer, VALUE] + at] = a if unit < lines[layer, WIDTH] else float32(0)
+    w[lines[layer, SLOPE] + at] = s
+
+
+@device
+def forward_tiles(lines, layer, p, w, count):
+    """z = x @ weight + bias, a = f(z) and f'(z) of one layer and `count` rows, those of padding among them.
+
+    A thread has four rows, count / 4 apart so that neighbouring threads read neighbouring rows, and a quad of units.
     """
-    area = rows_each * units_each
-    parts = QUAD // units_each  # threads to a quad of units
+    below = U(layer - U(1))
+    ld, below_ld, quads, groups = lines[layer, LD], lines[below, LD], lines[layer, QUADS], count // U(QUAD)
+    step, row, out_step = int64(groups * below_ld), int64(ld), int64(groups * ld)
+    t = U(cuda.threadIdx.x)
+    while t < quads * groups:
+        group = divide(t, lines[layer, MAGIC])
+        unit = U(QUAD) * (t - group * quads)
+        x_at, w_at = lines[below, VALUE] + group * below_ld, lines[layer, WEIGHT] + unit
+        a = b = c = d = load4(p, lines[layer, BIAS] + unit, 0)
+        for _ in range(lines[below, QUADS]):
+            e, f = load4(w, x_at, 0), load4(w, x_at, step)
+            g, h = load4(w, x_at, 2 * step), load4(w, x_at, 3 * step)
+            a, b, c, d = outer((e[0], f[0], g[0], h[0]), load4(p, w_at, 0), a, b, c, d)
+            a, b, c, d = outer((e[1], f[1], g[1], h[1]), load4(p, w_at, row), a, b, c, d)
+            a, b, c, d = outer((e[2], f[2], g[2], h[2]), load4(p, w_at, 2 * row), a, b, c, d)
+            a, b, c, d = outer((e[3], f[3], g[3], h[3]), load4(p, w_at, 3 * row), a, b, c, d)
+            x_at, w_at = U(x_at + U(QUAD)), U(w_at + U(QUAD) * ld)
+        at = group * ld + unit
+        value = lines[layer, VALUE] + at
+        store4(w, value, 0, a)
+        store4(w, value, out_step, b)
+        store4(w, value, 2 * out_step, c)
+        store4(w, value, 3 * out_step, d)
+        for i in range(QUAD * QUAD):
+            j = U(i % QUAD)
+            finish(lines, layer, w, at + U(i // QUAD) * groups * ld + j, unit + j)
+        t = U(t + U(cuda.blockDim.x))
+
+
+@device
+def forward_singles(lines, layer, p, w, count):
+    """The same, for few rows: a thread has one row and one unit."""
+    below = U(layer - U(1))
+    ld, units = lines[layer, LD], U(QUAD) * lines[layer, QUADS]
+    row = uint64(ld)  # unsigned: a signed index would be tested for being negative
+    t = U(cuda.threadIdx.x)
+    while t < units * count:
+        group = divide(U(t // U(QUAD)), lines[layer, MAGIC])
+        unit = t - group * units
+        x_at, w_at = lines[below, VALUE] + group * lines[below, LD], uint64(lines[layer, WEIGHT] + unit)
+        z = p[lines[layer, BIAS] + unit]
+        for _ in range(lines[below, QUADS]):
+            x = load4(w, x_at, 0)
+            z = fma(x[1], p[w_at + row], fma(x[0], p[w_at], z))
+            z = fma(x[3], p[w_at + uint64(3) * row], fma(x[2], p[w_at + uint64(2) * row], z))
+            x_at, w_at = U(x_at + U(QUAD)), w_at + uint64(QUAD) * row
+        at = group * ld + unit
+        w[lines[layer, VALUE] + at] = z
+        finish(lines, layer, w, at, unit)
+        t = U(t + U(cuda.blockDim.x))
+
+
+@cache
+def make_block(rows_each: int) -> Block:
+    """For batches, whose rows a thread takes by four, or for few rows, which it takes one by one."""
+    forward = forward_tiles if rows_each == 4 else forward_singles
     backs = min(2, rows_each)  # rows of an input gradient: 16 lanes for each are as many registers as there are
-    sums = backs * LANES
 
     @device
-    def add(p, at, offset, acc, a, b, c, d):
-        """acc += the terms of one k: its weights times the inputs of up to four rows."""
-        if units_each == 1:
-            acc[0] = fma(a, p[int64(at) + offset], acc[0])
-        else:
-            v = load4(p, at, offset)
-            for j in range(4):
-                acc[j] = fma(a, v[j], acc[j])
-                if rows_each == 4:
-                    acc[4 + j] = fma(b, v[j], acc[4 + j])
-                    acc[8 + j] = fma(c, v[j], acc[8 + j])
-                    acc[12 + j] = fma(d, v[j], acc[12 + j])
-
-    @device
-    def forward(lines, layer, p, w, count):
-        """z = x @ weight + bias, a = f(z) and f'(z) of one layer and `count` rows, those of padding among them."""
-        below = U(layer - U(1))
-        ld, below_ld, units = lines[layer, LD], lines[below, LD], lines[layer, WIDTH]
-        tiles, groups = U(parts) * lines[layer, QUADS], count // U(rows_each)
-        code, value, slope = lines[layer, ACTIVATION], lines[layer, VALUE], lines[layer, SLOPE]
-        acc = cuda.local.array(area, float32)
-        t = U(cuda.threadIdx.x)
-        while t < tiles * groups:
-            group = divide(U(t // U(parts)), lines[layer, MAGIC])
-            unit = U(units_each) * (t - group * tiles)
-            x_at, step, row = lines[below, VALUE] + group * below_ld, int64(groups * below_ld), int64(ld)
-            w_at = lines[layer, WEIGHT] + unit
-            for j in range(units_each):
-                bias = p[lines[layer, BIAS] + unit + U(j)]
-                for i in range(rows_each):
-                    acc[i * units_each + j] = bias
-            for _ in range(lines[below, QUADS]):
-                a = load4(w, x_at, 0)
-                b = c = d = a
-                if rows_each == 4:
-                    b, c, d = load4(w, x_at, step), load4(w, x_at, 2 * step), load4(w, x_at, 3 * step)
-                add(p, w_at, 0, acc, a[0], b[0], c[0], d[0])
-                add(p, w_at, row, acc, a[1], b[1], c[1], d[1])
-                add(p, w_at, 2 * row, acc, a[2], b[2], c[2], d[2])
-                add(p, w_at, 3 * row, acc, a[3], b[3], c[3], d[3])
-                x_at, w_at = U(x_at + U(QUAD)), U(w_at + U(QUAD) * ld)
-            for i in range(rows_each):
-                at = (group + U(i) * groups) * ld + unit
-                for j in range(units_each):
-                    w[value + at + U(j)] = acc[i * units_each + j]
-            for i in range(area):
-                at = (group + U(i // units_each) * groups) * ld + unit + U(i % units_each)
-                a, s = activate(code, w[value + at])
-                w[value + at] = a if unit + U(i % units_each) < units else float32(0)
-                w[slope + at] = s
-            t += U(cuda.blockDim.x)
+    def lanes(p, w, w_at, e_at, offset, step, one, two):
+        """Four lanes of one or two rows, and their next terms."""
+        v, e = load4(p, w_at, offset), load4(w, e_at, offset)
+        one = fma(e[0], v[0], one[0]), fma(e[1], v[1], one[1]), fma(e[2], v[2], one[2]), fma(e[3], v[3], one[3])
+        if backs == 2:
+            e = load4(w, e_at, step + offset)
+            two = fma(e[0], v[0], two[0]), fma(e[1], v[1], two[1]), fma(e[2], v[2], two[2]), fma(e[3], v[3], two[3])
+        return one, two
 
     @device
     def backward(lines, layer, p, w, count):
@@ -211,33 +237,28 @@ def make_block(rows_each: int, units_each: int) -> Block:
         below = U(layer - U(1))
         ld, below_ld, quads = lines[layer, LD], lines[below, LD], lines[layer, QUADS]
         units, groups = U(QUAD) * lines[below, QUADS], count // U(backs)
-        lane = cuda.local.array(sums, float32)
+        zero = float32(0), float32(0), float32(0), float32(0)
         t = U(cuda.threadIdx.x)
         while t < units * groups:
             group = divide(U(t // U(QUAD)), lines[below, MAGIC])
             unit = t - group * units
-            e_at, step = lines[layer, SLOPE] + group * ld, groups * ld
+            e_at, step = lines[layer, SLOPE] + group * ld, int64(groups * ld)
             w_at = lines[layer, WEIGHT] + unit * ld
-            for i in range(sums):
-                lane[i] = float32(0)
+            a_0 = b_0 = c_0 = d_0 = a_1 = b_1 = c_1 = d_1 = zero  # lanes 0-3, 4-7, 8-11, 12-15 of one and two rows
             for q in range(0, quads, 4):
-                for part in range(4):
-                    if U(q + part) < quads:
-                        v, e_0 = load4(p, w_at, part * QUAD), load4(w, e_at, part * QUAD)
-                        if backs == 2:
-                            e_1 = load4(w, e_at + step, part * QUAD)
-                        for j in range(4):
-                            lane[part * QUAD + j] = fma(e_0[j], v[j], lane[part * QUAD + j])
-                            if backs == 2:
-                                at = LANES + part * QUAD + j
-                                lane[at] = fma(e_1[j], v[j], lane[at])
+                a_0, a_1 = lanes(p, w, w_at, e_at, 0, step, a_0, a_1)
+                if U(q + 1) < quads:
+                    b_0, b_1 = lanes(p, w, w_at, e_at, 4, step, b_0, b_1)
+                if U(q + 2) < quads:
+                    c_0, c_1 = lanes(p, w, w_at, e_at, 8, step, c_0, c_1)
+                if U(q + 3) < quads:
+                    d_0, d_1 = lanes(p, w, w_at, e_at, 12, step, d_0, d_1)
                 w_at, e_at = U(w_at + U(LANES)), U(e_at + U(LANES))
-            for i in range(backs):
-                for half in (8, 4, 2, 1):
-                    for j in range(half):
-                        lane[i * LANES + j] += lane[i * LANES + half + j]
-                w[lines[below, SLOPE] + (group + U(i) * groups) * below_ld + unit] *= lane[i * LANES]
-            t += U(cuda.blockDim.x)
+            at = lines[below, SLOPE] + group * below_ld + unit
+            w[at] *= tree(a_0, b_0, c_0, d_0)
+            if backs == 2:
+                w[at + groups * below_ld] *= tree(a_1, b_1, c_1, d_1)
+            t = U(t + U(cuda.blockDim.x))
 
     @device
     def accumulate(lines, first, layers, p, into, w, count):
@@ -270,7 +291,7 @@ def make_block(rows_each: int, units_each: int) -> Block:
                 store4(p, at, row, b)
                 store4(p, at, 2 * row, c)
                 store4(p, at, 3 * row, d)
-                t += threads
+                t = U(t + threads)
             if lines[layer, HAS_BIAS] != U(0):
                 c_at = thread
                 while c_at < lines[layer, WIDTH]:
@@ -279,6 +300,6 @@ def make_block(rows_each: int, units_each: int) -> Block:
                         total += w[e_at]
                         e_at = U(e_at + ld)
                     p[into + lines[layer, BIAS] + c_at] = total
-                    c_at += threads
+                    c_at = U(t + threads)
 
     return Block(forward, backward, accumulate)

@@ -16,7 +16,7 @@ from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, WEIGHT, 
 BATCH_ROWS = 512  # most rows in memory at once; a larger batch adds part after part into the gradient, as on the CPU
 FEW_ROWS = 4  # smaller batches are summed one output a thread
 ORDER_BYTES = 1 << 28  # of the samples' orders on the device: they bound the epochs of one launch
-MOST_THREADS = 64 if SIMULATOR else 256
+MOST_THREADS = 64 if SIMULATOR else train.MOST_THREADS
 CLASSES = (16, 32, 64, 128, 256)  # kilobytes of shared memory: models of one class are launched together
 RULES = (
     rules.SGD, rules.MOMENTUM, rules.NESTEROV, rules.ADAM, rules.RMSPROP, rules.ADAGRAD, rules.ADADELTA, rules.LION,
@@ -264,8 +264,8 @@ def train_models(
     if not classes and len(y.shape) != 2:
         had = f"{dtype_of(y)} of shape {tuple(y.shape)}"
         raise ValueError(f"y must be targets (n, n_outputs) or integer classes (n,), not {had}")
-    if threads is not None and (threads < 32 or threads % 32 != 0 or threads > 1024):
-        raise ValueError(f"threads must be a multiple of 32 up to 1024, not {threads}")
+    if threads is not None and (threads < 32 or threads % 32 != 0 or threads > MOST_THREADS):
+        raise ValueError(f"threads must be a multiple of 32 up to {MOST_THREADS}, not {threads}")
     n, codes = X.shape[0], _per_model(loss, count, "loss", np.int64)
     for m in range(count):
         _check_model(plans[m], int(codes[m]), X.shape[1], None if classes else y.shape[1], f"model {m}")
@@ -315,7 +315,7 @@ def train_models(
         corrections = _corrections(rule, beta1, beta2, eps, (epoch + begin) * steps, (end - begin) * steps)
         piece = course._replace(corrections=cuda.to_device(corrections, stream), begin=begin, end=end)
         for group, chosen, room_p, room_w in groups:
-            kernel = train.make_train(group.rows_each, group.rows_each, group.params_shared, group.work_shared)
+            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared)
             start = launch(kernel, chosen.shape[0], group.threads, stream, group.kilobytes << 10)
             start(who._replace(chosen=chosen), data, piece, room_p, room_w, losses_seen)
     return Trained(params.reshape(shape), losses_seen, first, second)

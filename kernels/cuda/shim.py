@@ -130,10 +130,8 @@ def require_device() -> None:
             "multiprocessing.get_context('spawn'), or use CUDA in the children only."
         )
     if not cuda.is_available():
-        reason = cuda.cuda_error() or "no GPU was found"
-        raise RuntimeError(
-            f"no CUDA device can be used ({reason}). Is there an NVIDIA GPU, and is its driver installed?"
-        )
+        reason = " ".join((cuda.cuda_error() or "none was found").split()).rstrip(".")
+        raise RuntimeError(f"no GPU can be used ({reason}). Is there an NVIDIA GPU, and is its driver installed?")
     capability = cuda.get_current_device().compute_capability
     if tuple(capability) < OLDEST:
         have, need = (".".join(map(str, pair)) for pair in (capability, OLDEST))

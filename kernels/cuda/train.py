@@ -9,6 +9,8 @@ from numba import uint32 as U  # noqa: N812 - in every index
 from hotloop.kernels.cuda import block, updates
 from hotloop.kernels.cuda.shim import cuda, kernel
 
+MOST_THREADS = 256  # of a block
+
 # What a launch says of each model.
 FIRST, LAYERS, LOSS, SIZE, ROOM, MODEL_FIELDS = range(6)
 
@@ -48,9 +50,12 @@ class Course(NamedTuple):
 
 
 @cache
-def make_train(rows_each: int, units_each: int, params_shared: bool, work_shared: bool) -> Any:
-    """The kernel for batches or single samples, with parameters and rows in shared memory or not."""
-    forward, backward, accumulate = block.make_block(rows_each, units_each)
+def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
+    """The kernel for batches (4 rows a thread) or few rows (1), with parameters and rows in shared memory or not.
+
+    Its registers are not bounded: 96 to 136, of which bounds that let one more block onto a multiprocessor spilt some.
+    """
+    forward, backward, accumulate = block.make_block(rows_each)
 
     @kernel
     def train(models, data, course, room_p, room_w, sums):
@@ -63,11 +68,11 @@ def make_train(rows_each: int, units_each: int, params_shared: bool, work_shared
         fast = cuda.shared.array(0, float32)
         m = models.chosen[cuda.blockIdx.x]
         first, layers, loss, size = table[m, FIRST], table[m, LAYERS], table[m, LOSS], table[m, SIZE]
-        top, start = first + layers, models.start[m]
+        top, start = U(first + layers), models.start[m]
         thread, threads = U(cuda.threadIdx.x), U(cuda.blockDim.x)
-        grad, state_1 = size, size + size * U(1 - course.direct)
-        state_2 = state_1 + (size if models.first.shape[0] > 0 else U(0))
-        end = state_2 + (size if models.second.shape[0] > 0 else U(0))
+        grad, state_1 = size, U(size * U(2 - course.direct))
+        state_2 = U(state_1 + (size if models.first.shape[0] > 0 else U(0)))
+        end = U(state_2 + (size if models.second.shape[0] > 0 else U(0)))
         p = fast if params_shared else room_p[cuda.blockIdx.x]
         w = (fast[end:] if params_shared else fast) if work_shared else room_w[cuda.blockIdx.x]
         block.move_params(lines, first, layers, p, models.params, start, True)
@@ -78,21 +83,22 @@ def make_train(rows_each: int, units_each: int, params_shared: bool, work_shared
             block.move_params(lines, first, layers, p[state_1:], models.first, start, True)
         if models.second.shape[0] > 0:
             block.move_params(lines, first, layers, p[state_2:], models.second, start, True)
-        n, step = U(X.shape[0]), 0
-        for epoch in range(course.begin, course.end):
-            order = orders[m if orders.shape[0] > 1 else 0, epoch - course.begin if orders.shape[1] > 1 else 0]
+        n, step = U(X.shape[0]), U(0)
+        for passed in range(course.end - course.begin):
+            epoch = course.begin + passed
+            order = orders[m if orders.shape[0] > 1 else 0, passed if orders.shape[1] > 1 else 0]
             rates = course.rates[m, epoch]
             total, rest = float32(0), float32(0)
             position = U(0)
             while position < n:
-                batch = min(U(course.batch_size), n - position)
+                batch = U(min(U(course.batch_size), n - position))
                 into, scale = U(0), rates[1] if batch == U(course.batch_size) else rates[2]
                 if course.direct == 0:
                     into, scale = grad, float32(1) / float32(batch)
                 begin = U(0)
                 while begin < batch:
-                    rows = min(U(table[m, ROOM]), batch - begin)
-                    count = (rows + U(rows_each - 1)) // U(rows_each) * U(rows_each)
+                    rows = U(min(table[m, ROOM], batch - begin))
+                    count = U((rows + U(rows_each - 1)) // U(rows_each) * U(rows_each))
                     samples = order[position + begin :]
                     block.load_rows(lines, first, w, X, samples, rows, count)
                     cuda.syncthreads()
@@ -109,16 +115,16 @@ def make_train(rows_each: int, units_each: int, params_shared: bool, work_shared
                         part = new - total
                         rest += (total - (new - part)) + (value - part)
                         total = new
-                        r += threads
+                        r = U(r + threads)
                     cuda.syncthreads()
                     for back in range(layers - U(1)):
                         backward(lines, U(top - U(back)), p, w, count)
                         cuda.syncthreads()
                     accumulate(lines, first, layers, p, into, w, count)
                     cuda.syncthreads()
-                    begin += rows
+                    begin = U(begin + rows)
                 if course.direct == 0:
-                    at = min(step, course.corrections.shape[0] - 1)
+                    at = min(step, U(course.corrections.shape[0] - 1))
                     beta1, rest1, beta2, rest2, eps = course.numbers
                     rate, root = rates[0] * course.corrections[at, 0], course.corrections[at, 1]
                     c = rate, rates[3], beta1, rest1, beta2, rest2, eps, root
@@ -132,10 +138,9 @@ def make_train(rows_each: int, units_each: int, params_shared: bool, work_shared
                             p[state_1 + i] = a
                         if models.second.shape[0] > 0:
                             p[state_2 + i] = b
-                        i += threads
+                        i = U(i + threads)
                     cuda.syncthreads()
-                step += 1
-                position += batch
+                step, position = U(step + U(1)), U(position + batch)
             w[U(2) * thread], w[U(2) * thread + U(1)] = total, rest
             cuda.syncthreads()
             if thread == 0:

@@ -81,7 +81,9 @@ def machine_code(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int,
         file.write_bytes(binary)
         command = [str(find_nvidia_binary_utility("nvdisasm")), "-c", str(file)]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    blocks = [INSTRUCTION.findall(block) for block in re.split(r"^\.L_x_\d+:", text, flags=re.MULTILINE)]
+    parts = re.split(r"^\s*\.section\s+\.text\.", text, flags=re.MULTILINE)
+    own = "".join(part for part in parts if part.startswith("_ZN"))  # Numba's, not those of the linked runtime
+    blocks = [INSTRUCTION.findall(block) for block in re.split(r"^\.L_x_\d+:", own, flags=re.MULTILINE)]
 
     def used(pattern: str) -> int:
         found = re.search(pattern, log)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from hotloop import MLP, SGD, Adam, AveragedSGD, Trainer
-from hotloop import cuda as gpu
+from hotloop import MLP, SGD, Adam, AveragedSGD, Trainer, inputs
 from hotloop.kernels.cuda import shim
 
 
@@ -73,16 +72,11 @@ def test_losses_of_rows(loss, output):
     np.testing.assert_allclose(runs[1][1], runs[0][1], atol=1e-6)
 
 
-class OnDevice:
-    """What another library's array on the GPU looks like to the simulator: an array with the interface."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array, self.__cuda_array_interface__ = array, array.__array_interface__
-
-
 @pytest.fixture
-def simulated_arrays(monkeypatch):
-    monkeypatch.setattr(gpu, "as_device", lambda given: shim.cuda.to_device(given.array))
+def on_device(monkeypatch):
+    """Bring an array to the simulated device, whose arrays lack the interface by which a model knows them."""
+    monkeypatch.setattr(inputs, "on_device", lambda array: hasattr(array, "copy_to_host"))
+    return shim.cuda.to_device
 
 
 @pytest.mark.parametrize(
@@ -94,12 +88,12 @@ def simulated_arrays(monkeypatch):
         ([5, 2], "identity", None),
     ],
 )
-def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, simulated_arrays):
+def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, on_device):
     X, _ = data(70, 5, 3)
     model = MLP(sizes, activation="gelu", output=output, seed=2)
     if loss == "hinge":
         Trainer(loss, batch_size=None, epochs=1).fit(model, X, np.where(X[:, 0] > 0, 1, -1))
-    outputs, predictions = model.forward(OnDevice(X)), model.predict(OnDevice(X))
+    outputs, predictions = model.forward(on_device(X)), model.predict(on_device(X))
     np.testing.assert_allclose(outputs.copy_to_host(), model.forward(X), atol=2e-6)
     np.testing.assert_allclose(predictions.copy_to_host(), model.predict(X), atol=2e-6)
 
@@ -108,12 +102,12 @@ def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, simulated_arrays)
     ("X", "error", "message"),
     [
         (np.zeros((2, 4), np.float32), ValueError, r"X: got shape \(2, 4\), expected \(n_samples, 5\)"),
-        (np.zeros((2, 5)), TypeError, "X: got dtype float64 on the GPU, expected the model's, float32"),
+        (np.zeros((2, 5)), ValueError, "X is float64 on the device, but must be float32"),
     ],
 )
-def test_arrays_on_the_gpu_that_do_not_fit(X, error, message, simulated_arrays):
+def test_arrays_on_the_gpu_that_do_not_fit(X, error, message, on_device):
     with pytest.raises(error, match=message):
-        MLP([5, 3], output="softmax").predict(OnDevice(X))
+        MLP([5, 3], output="softmax").predict(on_device(X))
 
 
 @pytest.mark.parametrize("name", ["dropout", "input_noise", "clip_norm", "max_norm"])

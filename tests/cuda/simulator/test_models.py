@@ -5,8 +5,11 @@ import pytest
 
 from hotloop import MLP, SGD, Trainer
 from hotloop.engine import replan
+from hotloop.kernels import updates
+from hotloop.kernels.cuda import models
 from hotloop.kernels.cuda.models import train_models
 from hotloop.objectives import bind
+from hotloop.optimizers import Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, RMSprop
 
 N = 11
 RNG = np.random.default_rng(3)
@@ -33,7 +36,8 @@ def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, **options):
 
 def check(members, y, *, lr, seeds, epochs, batch_size, optimizers=None, loss=None, bits=True, **options):
     trained = run(members, y, lr=lr, seeds=seeds, epochs=epochs, batch_size=batch_size, loss=loss, **options)
-    params, losses = trained.params.copy_to_host(), trained.losses.copy_to_host()
+    mean = options.get("rule") == updates.AVERAGED  # the CPU's model ends as the mean
+    params, losses = (trained.first if mean else trained.params).copy_to_host(), trained.losses.copy_to_host()
     begin = 0
     for m, model in enumerate(members):
         optimizer = optimizers[m] if optimizers else SGD(lr=lr[m])
@@ -56,9 +60,138 @@ def several(hidden="relu", output="softmax", outputs=3):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 11, 40])
 def test_models_of_several_shapes_have_the_bits_of_the_cpu(batch_size):
-    check(several(), LABELS, lr=[0.1, 0.05, 0.2, 0.1], seeds=[0, 1, 2, 2**40], epochs=2, batch_size=batch_size)
+    members, epochs = (several(), 2) if batch_size >= models.FEW_ROWS else (several()[::3], 1)
+    rates, seeds = [0.1, 0.05, 0.2, 0.1], [2**40, 1, 2, 0]
+    count = len(members)
+    check(members, LABELS, lr=rates[:count], seeds=seeds[:count], epochs=epochs, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "leaky_relu", "elu", "gelu", "silu", "softplus", "identity"])
 def test_activations(hidden):
     check(several(hidden)[1:2], LABELS, lr=[0.1], seeds=[4], epochs=1, batch_size=4)
+
+
+@pytest.mark.parametrize(("loss", "output", "y"), [("mse", "softmax", TARGETS), ("mse", "identity", TARGETS)])
+def test_losses_of_rows(loss, output, y):
+    check(several("tanh", output, 2), y, lr=[0.1, 0.1, 0.1, 0.1], seeds=[1, 1, 1, 1], epochs=1, batch_size=4, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "output"), [("hinge", "identity"), ("perceptron", "step"), ("squared_hinge", "identity")]
+)
+def test_losses_of_classes(loss, output):
+    check(several("relu", output)[2:], LABELS, lr=[0.1, 0.1], seeds=[1, 2], epochs=1, batch_size=4, loss=loss)
+
+
+RULES = {
+    "momentum": (SGD(lr=0.1, momentum=0.9), updates.MOMENTUM, {"beta1": 0.9}),
+    "nesterov": (SGD(lr=0.1, momentum=0.9, nesterov=True), updates.NESTEROV, {"beta1": 0.9}),
+    "adam": (Adam(lr=0.1), updates.ADAM, {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}),
+    "adamw": (AdamW(lr=0.1), updates.ADAM, {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}),
+    "rmsprop": (RMSprop(lr=0.1), updates.RMSPROP, {"beta2": 0.99, "eps": 1e-8}),
+    "adagrad": (Adagrad(lr=0.1), updates.ADAGRAD, {"eps": 1e-10}),
+    "adadelta": (Adadelta(lr=0.1), updates.ADADELTA, {"beta2": 0.9, "eps": 1e-6}),
+    "lion": (Lion(lr=0.1), updates.LION, {"beta1": 0.9, "beta2": 0.99}),
+    "averaged": (AveragedSGD(lr=0.1), updates.AVERAGED, {}),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules(name):
+    optimizer, rule, constants = RULES[name]
+    exact = not name.startswith("ada") or name == "adagrad"  # Adam's corrected rate is rounded once more
+    options = {"optimizers": [optimizer] * 2, "bits": exact, "rule": rule, **constants}
+    check(several()[:2], LABELS, lr=[0.1, 0.1], seeds=[1, 2], epochs=2, batch_size=4, **options)
+
+
+@pytest.mark.parametrize("kilobytes", [0, 3])
+def test_what_does_not_fit_into_shared_memory(kilobytes, monkeypatch):
+    monkeypatch.setattr(models, "shared_limit", lambda: kilobytes << 10)
+    check(several()[1:2], LABELS, lr=[0.1], seeds=[1], epochs=2, batch_size=4)
+    momentum = {"optimizers": [SGD(lr=0.1, momentum=0.9)], "rule": updates.MOMENTUM, "beta1": 0.9}
+    check(several()[3:], LABELS, lr=[0.1], seeds=[1], epochs=1, batch_size=2, **momentum)
+
+
+def test_a_batch_in_parts(monkeypatch):
+    monkeypatch.setattr(models, "BATCH_ROWS", 4)
+    momentum = {"optimizers": [SGD(lr=0.1, momentum=0.9)], "rule": updates.MOMENTUM, "beta1": 0.9}
+    check(several()[:1], LABELS, lr=[0.1], seeds=[1], epochs=2, batch_size=9, **momentum)
+
+
+@pytest.mark.parametrize("rule", [updates.MOMENTUM, updates.ADAM])
+def test_pieces_and_going_on_give_the_same_bits(rule, monkeypatch):
+    options = {
+        "lr": [0.1, 0.05],
+        "seeds": [3, 4],
+        "batch_size": 4,
+        "rule": rule,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "eps": 1e-8,
+    }
+    whole = run(several()[:2], LABELS, epochs=3, **options)
+    monkeypatch.setattr(models, "ORDER_BYTES", 1)  # one epoch a launch
+    pieces = run(several()[:2], LABELS, epochs=3, **options)
+    assert np.array_equal(whole.params.copy_to_host(), pieces.params.copy_to_host())
+    assert np.array_equal(whole.losses.copy_to_host(), pieces.losses.copy_to_host())
+    begun = run(several()[:2], LABELS, epochs=1, **options)
+    plans, codes, _ = zip(*(described(model, LABELS) for model in several()[:2]), strict=True)
+    options["seed"] = options.pop("seeds")
+    state = {"first": begun.first, "second": begun.second, "epoch": 1, "threads": 32}
+    ended = train_models(plans, begun.params, X, LABELS, loss=codes, epochs=2, **options, **state)
+    assert ended.params.copy_to_host().tobytes() == begun.params.copy_to_host().tobytes()  # trained in place
+    assert np.array_equal(whole.params.copy_to_host(), ended.params.copy_to_host())
+
+
+def test_rates_of_epochs_and_no_shuffling():
+    plan, code, params = described(several()[0], LABELS)
+    both = np.stack([params, params])
+    options = {"loss": code, "batch_size": 4, "threads": 32, "shuffle": False}
+    trained = train_models([plan, plan], both, X, LABELS, lr=[[0.1, 0.0], [0.1, 0.2]], epochs=2, **options)
+    result = trained.params.copy_to_host()
+    assert result.shape == both.shape and trained.losses.shape == (2, 2)
+    first = train_models([plan], params, X, LABELS, lr=0.1, epochs=1, **options).params.copy_to_host()
+    assert np.array_equal(result[0], first) and not np.array_equal(result[1], first)
+    again = train_models([plan], first, X, LABELS, lr=0.2, epochs=1, **options).params.copy_to_host()
+    assert np.array_equal(result[1], again)
+
+
+def test_many_threads_and_few_give_the_same_bits():
+    model = several()[1:2]
+    few = run(model, LABELS, lr=[0.1], seeds=[1], epochs=1, batch_size=8, threads=32)
+    many = run(model, LABELS, lr=[0.1], seeds=[1], epochs=1, batch_size=8, threads=64)
+    assert np.array_equal(few.params.copy_to_host(), many.params.copy_to_host())
+
+
+WRONG = [
+    ({"X": X[:, :4]}, "model 0 takes 5 features, but X has 4"),
+    ({"y": LABELS[:5]}, "X has 11 samples, but y has 5"),
+    ({"y": LABELS + 1}, "classes 1 .. 3"),
+    ({"y": TARGETS}, "integer classes"),
+    ({"y": np.zeros(N)}, "targets .n, n_outputs. or integer classes"),
+    ({"plans": []}, "no model to train"),
+    ({"params": np.zeros(7, np.float32)}, "params must have .* elements"),
+    ({"loss": 99}, "loss code 99"),
+    ({"loss": [1, 2, 3]}, "loss must be one number or one for each of 2 models"),
+    ({"lr": [[0.1, 0.1, 0.1]]}, "lr must be one"),
+    ({"batch_size": 0}, "batch_size 1 or more"),
+    ({"threads": 33}, "multiple of 32"),
+    ({"rule": updates.GRADIENT_ONLY}, "rule must be one of"),
+    ({"X": X[0]}, "X must have the shape"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG)
+def test_errors(wrong, message):
+    plan, code, params = described(several()[0], LABELS)
+    arguments = {"plans": [plan] * 2, "params": np.stack([params] * 2), "X": X, "y": LABELS}
+    options = {"loss": code, "lr": 0.1, "epochs": 1, "batch_size": 4}
+    with pytest.raises(ValueError, match=message):
+        train_models(**{**arguments, **options, **wrong})
+
+
+def test_activations_of_the_users_own_are_refused():
+    plan, code, params = described(several()[0], LABELS)
+    plan[1, 6] = 12345
+    with pytest.raises(ValueError, match="model 0 has an activation"):
+        train_models([plan], params, X, LABELS, loss=code, lr=0.1, epochs=1, batch_size=4)
