@@ -32,7 +32,8 @@ def _entry(kernel: Any, *arguments: Any) -> Callable[..., float]:
 class Learner:
     """A model, a rule and the working memory of a step, kept ready between the calls of Trainer.learn_one.
 
-    course is what is carried on from step to step; read turns a truth y into an Objective of one row, and raises for a wrong one.
+    course is what is carried on from step to step; read turns a truth y into an Objective of one row, and raises for a
+    wrong one.
     """
 
     def __init__(
