@@ -85,8 +85,10 @@ def machine_code(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int,
     own = "".join(part for part in parts if part.startswith("_ZN"))  # Numba's, not those of the linked runtime
     blocks = [INSTRUCTION.findall(block) for block in re.split(r"^\.L_x_\d+:", own, flags=re.MULTILINE)]
 
+    (about,) = (part for part in log.split("Compiling entry function ")[1:] if part.startswith("'_ZN"))
+
     def used(pattern: str) -> int:
-        found = re.search(pattern, log)
+        found = re.search(pattern, about)
         return int(found.group(1)) if found else 0
 
     registers = used(r"Used (\d+) registers")
