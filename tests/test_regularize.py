@@ -8,7 +8,7 @@ import pytest
 import reference_regularize as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import Array
+from reference import Array, words
 
 from hotloop import MLP
 from hotloop.kernels import regularize
@@ -153,6 +153,17 @@ def test_dropped_units_are_the_twins(share: float, dtype: str) -> None:
                 assert work[at : at + sizes[layer]].tobytes() == wanted.tobytes()
                 before[at : at + sizes[layer]] = wanted
             assert work.tobytes() == before.tobytes()  # and nothing else
+
+
+def test_a_draw_equal_to_the_share_keeps_its_unit() -> None:
+    """16 bits are 0 .. 65535: with `<` a share of s / 65536 is dropped s times in 65536, with `<=` once more."""
+    plan, size = make_plan([2, 8, 2], [0, 0], True, 1)
+    bits = [word >> 16 * lane & 0xFFFF for word in words(9, reference.DROPOUT, 0, 1 << 24) for lane in range(4)]
+    for unit, drawn in enumerate(bits):
+        for share, kept in ((drawn / 65536, True), ((drawn + 1) / 65536, False)):
+            work = np.ones(size)
+            drop(plan, work, 1, 0, 0, Regularization(dropout=[0.0, share]).for_kernels(2, 9))
+            assert (work[plan[1, VALUE] + unit] > 0) == kept
 
 
 @both
