@@ -24,8 +24,9 @@ def partition(
                (a list becomes an array, a sparse matrix a CSR matrix); nothing is written in place, nothing made dense
     fractions  of the rows, that sum to 1; every part has its rounded share, the first one what is left
     seed       of the shuffle; the same seed gives the same rows everywhere. shuffle=False leaves the order as it is
-    stratify   one class per row (n_samples,): every part gets its share of each class, to within a row for two parts
-               and to within two for more
+    stratify   one class per row (n_samples,): every part gets its share of each class, to within a row for two parts,
+               and a row more for each further part: parts are set aside one after the other, each to within a row of
+               what is left
 
     Returns one tuple for each part, with its rows of every array. Raises ValueError or TypeError where lengths differ,
     fractions do not sum to 1 or a part would be empty.
