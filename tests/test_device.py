@@ -34,7 +34,9 @@ def test_without_a_gpu():
         pytest.skip("this machine has a GPU")
     model = MLP([2, 2], output="softmax", seed=1)
     before = model.params.copy()
-    with pytest.raises(RuntimeError, match=r"device: 'cuda' cannot be used here: no GPU can be used .* driver installed"):
+    with pytest.raises(
+        RuntimeError, match=r"device: 'cuda' cannot be used here: no GPU can be used .* driver installed"
+    ):
         Trainer(device="cuda", epochs=1).fit(model, np.eye(2), np.arange(2))
     assert np.array_equal(model.params, before)
 
