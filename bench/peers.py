@@ -296,7 +296,10 @@ def _serve(connection: Any, case: Case) -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX counts the cores
     jax = Jax(case, 1)
     while True:
-        method, arguments = connection.recv()
+        try:
+            method, arguments = connection.recv()
+        except EOFError:  # the contestant is gone
+            return
         try:
             connection.send(getattr(jax, method)(*arguments))
         except Exception as error:
