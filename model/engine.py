@@ -25,9 +25,9 @@ from hotloop.regularization import Regularization
 
 PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
-# The same within the first layer, for threads that divide a sample's step: with two of them dense rows of 784 took 0.8,
-# 2.3 and 2.1 times the speed of one before 128, 512 and 1,024 units (weights that leave the second-level cache).
-COLUMNS_PAY = 150_000
+# The same within the first layer, for threads that divide a sample's step. Two of them were 1.55 times as fast as one
+# on dense rows before 256 x 4,096 weights, 1.0 before 784 x 1,024 and 0.8 before 784 x 128.
+COLUMNS_PAY = 500_000
 LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace

@@ -54,7 +54,7 @@ class Kit:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sizes", [[7, 3], [1, 1, 2], [40, 16, 17, 5], [15, 100, 48]], ids=str)
+@pytest.mark.parametrize("sizes", [[7, 3], [1, 1, 2], [40, 16, 17, 5], [15, 100, 48], [7, 529, 3]], ids=str)
 def test_per_sample_is_mini_batch_of_one_bit_for_bit(sizes: list[int], dtype: str) -> None:
     one, other = Kit(sizes, dtype, 1), Kit(sizes, dtype, 1)
     assert one.per_sample(0, 30) == other.mini_batch(0, 30, 1)
