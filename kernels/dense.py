@@ -8,8 +8,6 @@ for ascending k; a weight begins with itself and adds x[b] delta[b] for ascendin
 lanes: lane l adds delta[j] weight[j] for j = l, l + 16, ..., then the 16 lanes are added as a tree.
 """
 
-import numpy as np
-
 from hotloop.kernels import activations
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import (
@@ -27,8 +25,6 @@ from hotloop.kernels.simd import (
     fma,
     make_buffer,
     pointer,
-    stream_one,
-    stream_pair,
     tile,
     tile_narrow,
     tile_row,
@@ -44,12 +40,8 @@ DEPTH = 256
 # Packing a panel pays from this many rows, and this many elements between the rows of the weight.
 PACK_ROWS, PACK_STRIDE = 32, 1024
 
-# From this many elements on, a row of weights is read as a stream: columns of rows a page apart share a few sets of
-# the cache, and no prefetcher follows them. 784 inputs, batch 1: 38 instead of 68 us a sample before 512 units, 66
-# instead of 330 before 1,024.
-STREAM_ROW = 512
-
 panel_buffer = make_buffer(DEPTH * TILE_WIDTH)
+lanes_buffer = make_buffer(LANES)
 
 
 @inner
@@ -213,31 +205,6 @@ def add_outer(x, depth, delta, weight, weight_row, columns):
 
 
 @inner
-def _stream_rows(last, delta, x, depth, weight, weight_row, columns, out):
-    """What update_and_forward does, row after row, each from end to end; the sums wait in the first-level cache."""
-    for k in range(depth):
-        row = advance(weight, k * weight_row)
-        for c in range(columns):
-            moved = fma(last[k], delta[c], row[c])
-            row[c] = moved
-            out[c] = fma(x[k], moved, out[c])
-
-
-@inner
-def update_and_forward(last, delta, x, depth, weight, weight_row, columns, out):
-    """weight += outer(last, delta), then out += x @ weight, in one pass on pointers; columns a multiple of 16."""
-    if weight_row >= STREAM_ROW:
-        _stream_rows(last, delta, x, depth, weight, weight_row, columns, out)
-        return
-    c = 0
-    while c + PAIR <= columns:
-        stream_pair(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
-        c += PAIR
-    if c < columns:
-        stream_one(last, x, depth, advance(weight, c), weight_row, advance(delta, c), advance(out, c))
-
-
-@inner
 def add_rows(delta, delta_row, rows, columns, bias):
     """bias[c] += sum_r delta[r, c] on pointers, in ascending r."""
     for r in range(rows):
@@ -289,7 +256,7 @@ def _input_gradient(delta, rows, weight, units, width, out):
             into[i] = cast(1.0, into[i])
         back_product(back, width, rows, block, width, units, width, into, units)
         return
-    lanes = np.empty(LANES, out.dtype)
+    lanes = lanes_buffer(into)
     for r in range(rows):
         for u in range(units):
             into[r * units + u] = _lane_dot(advance(back, r * width), advance(block, u * width), width, lanes)

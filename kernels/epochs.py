@@ -5,15 +5,16 @@ between pieces Python can draw progress, stop, or change the learning rate. All 
 function with their number; they share every array and meet at a barrier.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, updates
-from hotloop.kernels.dense import add_outer, add_rows, product, update_and_forward
-from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.dense import add_rows, back_product, product
+from hotloop.kernels.jit import inner, inner_with_arrays, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
-from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, fma, pointer
+from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, fma, pointer
 
 BLOCK = 512  # most rows of a block: a larger batch adds block after block into the gradient buffer
 
@@ -21,10 +22,11 @@ BLOCK = 512  # most rows of a block: a larger batch adds block after block into 
 class Scratch(NamedTuple):
     """Working memory of one fit, shared by its threads."""
 
-    work: Any  # values and slopes, see network
-    lists: network.Lists  # per-sample: of every layer's inputs, laid out like work, ends (n_layers + 1,) their numbers;
-    #                        mini-batch: of the input rows
-    row_loss: Any  # (BLOCK,) float64; per-sample: the first tells the threads whether a sample moves anything
+    work: Any  # values and slopes, see network; per-sample: of two windows
+    lists: network.Lists  # of the input rows; per-sample: of every layer's inputs, laid out like work, and behind the
+    #                        ends of the input rows the number of the others (n_layers + 1,)
+    row_loss: Any  # (BLOCK,) float64
+    overlaps: Any  # (2 window, window), the products of each two inputs of a window; (0, 0) for mini-batches
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
     meeting: Any  # (1,) int64, the barrier's counter
@@ -33,81 +35,137 @@ class Scratch(NamedTuple):
 
 @jit
 def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, threads):
-    """SGD, one step per sample. Only weights under non-zero units are read and written, and under non-zero inputs.
+    """SGD, one step per sample, in the order of the samples; the first layer's weights are moved window by window.
 
-    Without `samples.listed` every input weight is visited, in one pass for the last sample's update and this one's
-    forward. Each sample's loss, taken before its own step, is added to scratch.total, which thread 0 returns. params
-    change in place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
+    Within a window of samples (scratch.overlaps) the first layer takes the inputs of all of them before the first one's
+    step, and makes good for the steps between: z_r = x_r @ weight + bias + sum_{s < r} (x_r . x_s + 1) delta_s, which
+    is what it would be after them. So its weights come through the caches once for a window and not for every sample,
+    as in a mini-batch (784-128-10, dense rows: 3 us a sample instead of 10), and everything above is moved in each step.
 
-    Threads divide the first layer by columns, and meet twice a sample; the layers above are left to thread 0.
+    Each sample's loss, taken before its own step, is added to scratch.total, which thread 0 returns. params change in
+    place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
+    Windows begin at multiples of their size, and at `start`. Threads divide the first layer by columns, and meet twice a
+    window; the layers above are left to thread 0, and meanwhile the last one brings the next window's samples.
     """
-    plan, params = net  # arrays are taken out of their tuples once: each time costs an atomic reference count
-    (X, entry_values, entry_indices, entry_starts), targets, labels, weights, order, listed = samples
-    work, (list_indices, list_values, counts), moved, _, loss_sum, meeting, _ = scratch
-    truth, rates, dropout = (targets, labels, weights), rule.rates, regular.dropout
-    layers, width, row = plan.shape[0], plan[0, WIDTH], plan[1, PADDED]
-    first, last = row // LANES * thread // threads * LANES, row // LANES * (thread + 1) // threads * LANES
-    columns = last - first
-    weight, bias = pointer(params, plan[1, WEIGHT] + first), pointer(params, plan[1, BIAS] + first)
-    z, delta = pointer(work, plan[1, VALUE] + first), pointer(work, plan[1, SLOPE] + first)
-    for j in range(columns):
-        delta[j] = cast(0.0, delta[j])
-    lists = list_indices.shape[0] - thread * plan[0, STRIDE] if thread > 0 else 0
-    index, value, count = pointer(list_indices, lists), pointer(list_values, lists), 0
-    x, total = pointer(X, 0), loss_sum[0]
-    for position in range(start, stop):
-        sample = order[position]
-        if entry_starts.shape[0] > 0:
-            at = entry_starts[sample]
-            index, value, count = pointer(entry_indices, at), pointer(entry_values, at), entry_starts[sample + 1] - at
-        else:
-            before, x = x, pointer(X, sample * width)
-            network.fetch_row(X, order[min(position + 1, stop - 1)], width)
-            if listed:
-                count = sparse.append(x, 0, width, index, value, 0)
-        for j in range(columns):
-            z[j] = bias[j]
-        if listed:
-            sparse.accumulate(index, value, count, weight, row, columns, z)
-        else:
-            update_and_forward(before, delta, x, width, weight, row, columns, z)
+    plan, params = net
+    window, loss_sum, meeting = scratch.overlaps.shape[1], scratch.total, scratch.meeting
+    vectors = plan[1, PADDED] // LANES
+    first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
+    total, half, before = loss_sum[0], 0, 0
+    position, rows = start, min(window - start % window, stop - start)
+    if thread == threads - 1:
+        _bring(plan, samples, scratch, position, rows, half)
+    barrier.wait(meeting, threads)
+    while rows > 0:
+        _first_layer(plan, params, samples.listed, scratch, 1 - half, before, rows, first, last)
         barrier.wait(meeting, threads)
         if thread == 0:
-            network.activate(plan, work, 1, 0, 1)
-            for layer in range(2, layers):
-                if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
-                    regularize.drop(plan, work, layer - 1, 0, position, regular)
-                _forward_row(plan, params, work, layer, list_indices, list_values, counts)
-                network.activate(plan, work, layer, 0, 1)
-            scale = cast(-rates[min(position, rates.shape[0] - 1)], params[0])
-            cost = network.output_delta(plan, work, truth, sample, 0, loss, scale)
-            total += cost
-            if rule.code == updates.PASSIVE_AGGRESSIVE:
-                _restrain(rule, value if listed else x, count if listed else width, cost, scale, plan, work)
-            moves = _moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH])
-            moved[0] = 1.0 if moves else 0.0  # 0 beyond the margin of a hinge, and where a perceptron knows
-            if moves or not listed:
-                network.backward(plan, params, work, 0, 1)
-                _update_above(plan, params, work, list_indices, list_values, counts)
+            total = _steps(net, samples, position, rows, loss, rule, regular, scratch, half * window, total)
+        position, before, half = position + rows, rows, 1 - half
+        rows = min(window, stop - position)
+        if thread == threads - 1:
+            _bring(plan, samples, scratch, position, rows, half)
         barrier.wait(meeting, threads)
-        if listed and moved[0] != 0.0:
-            sparse.distribute(index, value, count, delta, weight, row, columns)
-    if not listed and stop > start:
-        add_outer(x, width, delta, weight, row, columns)
+    _first_layer(plan, params, samples.listed, scratch, 1 - half, before, 0, first, last)
     if thread == 0:
         loss_sum[0] = total
     return total
 
 
 @inner
-def _update_above(plan, params, work, list_indices, list_values, counts):
-    """The steps of everything but the first layer's weights, by the deltas of one sample."""
-    for layer in range(2, plan.shape[0]):
-        _update_row(plan, params, work, layer, list_indices, list_values, counts)
-    for layer in range(1, plan.shape[0]):
-        if plan[layer, HAS_BIAS] != 0:
-            delta, bias = pointer(work, plan[layer, SLOPE]), pointer(params, plan[layer, BIAS])
-            add_rows(delta, 0, 1, plan[layer, PADDED], bias)
+def _bring(plan, samples, scratch, position, rows, half):
+    """Bring a window's samples into this half of the input rows, and take the products of each two of them."""
+    work, overlaps = scratch.work, scratch.overlaps
+    window, width, stride = overlaps.shape[1], plan[0, PADDED], plan[0, STRIDE]
+    begin = half * window
+    network.load_rows(plan, work, scratch.lists, samples, position - begin, begin, begin + rows)
+    if window == 1:
+        return
+    if samples.listed:
+        network.fill_rows(plan, work, samples, position - begin, begin, begin + rows)
+    x, one = pointer(work, plan[0, VALUE] + begin * stride), cast(1.0, overlaps[0, 0])
+    for r in range(0, rows, DOT_ROWS):
+        some, products = min(DOT_ROWS, rows - r), pointer(overlaps, (begin + r) * window)
+        for i in range(some * window):
+            products[i] = one
+        back_product(advance(x, r * stride), stride, some, x, stride, r + some, width, products, window)
+        if plan[1, HAS_BIAS] != 0:
+            for i in range(some * window):
+                products[i] += one
+
+
+@inner
+def _first_layer(plan, params, listed, scratch, half, before, rows, first, last):
+    """The steps of the last window's rows, and by the weights after them z of this window's: columns first .. last.
+
+    before rows are in this half of the block, and rows in the other. Block by block of the features, so that the
+    weights come through the first-level cache once for both.
+    """
+    work, lists, window, width = scratch.work, scratch.lists, scratch.overlaps.shape[1], plan[0, WIDTH]
+    x_row, stride, padded = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED]
+    old, new = half * window, (1 - half) * window
+    z, delta = pointer(work, plan[1, VALUE]), pointer(work, plan[1, SLOPE])
+    weight, bias, x = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS]), pointer(work, plan[0, VALUE])
+    if plan[1, HAS_BIAS] != 0:
+        add_rows(advance(delta, old * stride + first), stride, before, last - first, advance(bias, first))
+    for r in range(new, new + rows):
+        for j in range(first, last):
+            z[r * stride + j] = bias[j]
+    entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
+    blocks, size = sparse.blocks_of(width, padded), sparse.span(width, padded)
+    for c in range(first, last, sparse.WIDE):
+        some = min(sparse.WIDE, last - c)
+        for block in range(blocks):
+            if listed:
+                part, back, into = advance(weight, c), advance(delta, c), advance(z, c)
+                sparse.update_part(entries, x_row, old, old + before, block, blocks, back, stride, part, padded, some)
+                sparse.forward_part(entries, x_row, new, new + rows, block, blocks, part, padded, some, into, stride)
+            else:
+                k, features = block * size, min(size, width - block * size)
+                part, back = advance(weight, k * padded + c), advance(delta, old * stride + c)
+                into, source = advance(z, new * stride + c), advance(x, old * x_row + k)
+                product(source, 1, x_row, features, before, back, stride, some, part, padded, part, padded)
+                source = advance(x, new * x_row + k)
+                product(source, x_row, 1, rows, features, part, padded, some, into, stride, into, stride)
+
+
+@inner
+def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, total):
+    """The steps of a window's samples, one after another; of the first layer only the deltas. total + their losses."""
+    plan, params = net
+    truth, order = (samples.targets, samples.labels, samples.weights), samples.order
+    work, lists, overlaps, rates, dropout = scratch.work, scratch.lists, scratch.overlaps, rule.rates, regular.dropout
+    layers, stride, padded, window = plan.shape[0], plan[1, STRIDE], plan[1, PADDED], overlaps.shape[1]
+    deltas = pointer(work, plan[1, SLOPE] + begin * stride)
+    blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+    counts = pointer(lists.ends, 2 * window * (blocks + 1))
+    for i in range(rows):
+        r, sample = begin + i, order[position + i]
+        z, overlap = pointer(work, plan[1, VALUE] + r * stride), pointer(overlaps, r * window)
+        product(overlap, 0, 1, 1, i, deltas, stride, padded, z, 0, z, 0)
+        network.activate(plan, work, 1, r, r + 1)
+        for layer in range(2, layers):
+            if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
+                regularize.drop(plan, work, layer - 1, r, position + i, regular)
+            _forward_row(plan, params, work, r, layer, lists, counts)
+            network.activate(plan, work, layer, r, r + 1)
+        scale = cast(-rates[min(position + i, rates.shape[0] - 1)], params[0])
+        cost = network.output_delta(plan, work, truth, sample, r, loss, scale)
+        total += cost
+        if rule.code == updates.PASSIVE_AGGRESSIVE:
+            _restrain(rule, plan, work, samples.listed, lists, r, cost, scale)
+        if _moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, WIDTH]):
+            network.backward(plan, params, work, r, r + 1)
+            for layer in range(2, layers):
+                _update_row(plan, params, work, r, layer, lists, counts)
+        else:  # beyond the margin of a hinge, and where a perceptron knows
+            for j in range(padded):
+                deltas[i * stride + j] = cast(0.0, scale)
+            if samples.listed:  # nothing to add to the weights
+                ends = pointer(lists.ends, r * (blocks + 1))
+                for block in range(blocks + 1):
+                    ends[block] = 0
+    return total
 
 
 @inner
@@ -120,15 +178,20 @@ def _moves(delta, n):
 
 
 @inner
-def _restrain(rule, x, count, cost, scale, plan, work):
-    """Make the step the smallest that ends the loss of this sample, and no larger than the rate allows.
+def _restrain(rule, plan, work, listed, lists, r, cost, scale):
+    """Make the step the smallest that ends the loss of row r, and no larger than the rate allows.
 
     The step of one layer along -dloss/dparams is loss / |dloss/dparams|^2: at most lr (variant 1), or with 1 / (2 lr)
     added to the square (variant 2). Crammer, Dekel, Keshet, Shalev-Shwartz and Singer 2006, equation 9.
     """
-    delta, k, zero = pointer(work, plan[1, SLOPE]), plan[1, WIDTH], cast(0.0, scale)
+    delta, k, zero = pointer(work, plan[1, SLOPE] + r * plan[1, STRIDE]), plan[1, WIDTH], cast(0.0, scale)
     if scale == zero:
         return
+    blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+    at, count = r * plan[0, STRIDE], plan[0, WIDTH]
+    x = pointer(work, plan[0, VALUE] + at)
+    if listed:
+        x, count = pointer(lists.value, at), np.int64(lists.ends[r * (blocks + 1) + blocks])
     square, slopes = cast(float(plan[1, HAS_BIAS]), scale), zero
     for i in range(count):
         square = fma(x[i], x[i], square)
@@ -146,25 +209,28 @@ def _restrain(rule, x, count, cost, scale, plan, work):
 
 
 @inner
-def _forward_row(plan, params, work, layer, indices, values, counts):
-    """z of one layer and one sample, from the active units below, which it lists; counts[layer] is their number."""
-    place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
-    index, value = pointer(indices, place), pointer(values, place)
-    z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
+def _forward_row(plan, params, work, r, layer, lists, counts):
+    """z of one layer and row r, from the active units below, which it lists; counts[layer] is their number."""
+    padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
+    index, value = pointer(lists.index, below), pointer(lists.value, below)
+    z, bias = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE]), pointer(params, plan[layer, BIAS])
     for j in range(padded):
         z[j] = bias[j]
-    count = sparse.append(pointer(work, place), 0, plan[layer - 1, WIDTH], index, value, 0)
+    x = pointer(work, below + r * plan[layer - 1, STRIDE])
+    count = sparse.append(x, 0, plan[layer - 1, WIDTH], index, value, 0)
     counts[layer] = count
     sparse.accumulate(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, z)
 
 
 @inner
-def _update_row(plan, params, work, layer, indices, values, counts):
-    """The weights of one layer under the units that _forward_row listed += their value times delta."""
-    place, padded = plan[layer - 1, VALUE], plan[layer, PADDED]
-    index, value = pointer(indices, place), pointer(values, place)
-    delta, weight = pointer(work, plan[layer, SLOPE]), pointer(params, plan[layer, WEIGHT])
+def _update_row(plan, params, work, r, layer, lists, counts):
+    """The step of one layer: its bias, and the weights under the units that _forward_row listed."""
+    padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
+    index, value = pointer(lists.index, below), pointer(lists.value, below)
+    delta, weight = pointer(work, plan[layer, SLOPE] + r * plan[layer, STRIDE]), pointer(params, plan[layer, WEIGHT])
     sparse.distribute(index, value, np.int64(counts[layer]), delta, weight, padded, padded)
+    if plan[layer, HAS_BIAS] != 0:
+        add_rows(delta, 0, 1, padded, pointer(params, plan[layer, BIAS]))
 
 
 @inner
@@ -322,7 +388,7 @@ def all_finite(values):
     return True
 
 
-@jit
+@partial(jit, inside=inner_with_arrays)
 def predict_row(plan, params, x, size, out):
     """out (n_outputs,) = the network's outputs for one row x (n_features,); return the index of the largest.
 

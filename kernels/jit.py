@@ -177,13 +177,26 @@ class _PartCompiler(CompilerBase):
         return [manager]
 
 
-def inner(function: F) -> F:
-    """Compile a function that only kernels call (its arguments are pointers): no Python entry, no cache file."""
+def _inside(function: F, counted: bool) -> F:
     options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(F, numba.njit(pipeline_class=_PartCompiler, **options)(function))
+    return cast(F, numba.njit(pipeline_class=_PartCompiler, _nrt=counted, **options)(function))
 
 
-def jit(function: F) -> F:
+def inner(function: F) -> F:
+    """Compile a function that only kernels call: no Python entry, no cache file, no counting of references.
+
+    It may neither allocate arrays nor make and return them. Counting costs two atomic operations for each array that is
+    taken out of a tuple: a sample of 64-32-10 took 2.9 us, and 0.6 without.
+    """
+    return _inside(function, counted=False)
+
+
+def inner_with_arrays(function: F) -> F:
+    """Like `inner`, for a function that allocates arrays, or makes and returns them."""
+    return _inside(function, counted=True)
+
+
+def jit(function: F, inside: Callable[[F], F] = inner) -> F:
     """Compile a kernel on its first call for each dtype; keep the machine code in CACHE_FOLDER.
 
     Called from another kernel it is compiled into that kernel, as an `inner` function: an entry and a cache file for
@@ -191,7 +204,7 @@ def jit(function: F) -> F:
     """
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     dispatcher._cache = _Cache(function)
-    called: Any = inner(function)
+    called: Any = inside(function)
     dispatcher.get_call_template, dispatcher.get_overload = called.get_call_template, called.get_overload
     _KERNELS.append(dispatcher)
     return cast(F, dispatcher)

@@ -72,7 +72,7 @@ def load_rows(plan, work, lists, samples, position, begin, end):
     order, listed = samples.order, samples.listed
     indices, values, marks = lists
     width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
-    blocks = (width + sparse.SPAN - 1) // sparse.SPAN
+    blocks, size = sparse.blocks_of(width, plan[1, PADDED]), sparse.span(width, plan[1, PADDED])
     for r in range(begin, end):
         sample = order[position + r]
         if entry_starts.shape[0] == 0:
@@ -83,11 +83,27 @@ def load_rows(plan, work, lists, samples, position, begin, end):
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
             entries = pointer(entry_indices, at), pointer(entry_values, at)
             if listed:
-                sparse.load_listed(entries[0], entries[1], count, width, index, value, ends)
+                sparse.load_listed(entries[0], entries[1], count, width, size, index, value, ends)
             else:
                 sparse.fill_out(entries[0], entries[1], count, width, row)
         elif listed:
-            sparse.load_dense(pointer(X, sample * width), width, index, value, ends)
+            sparse.load_dense(pointer(X, sample * width), width, size, index, value, ends)
+        else:
+            source = pointer(X, sample * width)
+            for j in range(width):
+                row[j] = source[j]
+
+
+@inner
+def fill_rows(plan, work, samples, position, begin, end):
+    """Fill out the input rows begin .. end, which load_rows has only listed."""
+    X, entry_values, entry_indices, entry_starts = samples.inputs
+    width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
+    for r in range(begin, end):
+        sample, row = samples.order[position + r], pointer(work, base + r * stride)
+        if entry_starts.shape[0] > 0:
+            at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
+            sparse.fill_out(pointer(entry_indices, at), pointer(entry_values, at), count, width, row)
         else:
             source = pointer(X, sample * width)
             for j in range(width):
@@ -105,7 +121,7 @@ def forward(plan, params, work, lists, listed, layer, begin, end):
         for r in range(begin, end):
             for j in range(padded):
                 z[r * stride + j] = bias[j]
-        blocks = (width + sparse.SPAN - 1) // sparse.SPAN
+        blocks = sparse.blocks_of(width, plan[1, PADDED])
         entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
         sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
     else:
@@ -179,7 +195,7 @@ def accumulate(plan, into, work, lists, listed, rows, share, shares):
         delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
         units, x_row = plan[below, WIDTH], plan[below, STRIDE]
         if layer == 1 and listed:
-            blocks = (units + sparse.SPAN - 1) // sparse.SPAN
+            blocks = sparse.blocks_of(units, padded)
             first, last = blocks * share // shares, blocks * (share + 1) // shares
             entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
             sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)

@@ -10,17 +10,28 @@ from numba.extending import intrinsic
 
 from hotloop.kernels import epochs, lazy, network, regularize, updates
 from hotloop.kernels.epochs import all_finite
-from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.jit import inner_with_arrays, jit
 from hotloop.kernels.simd import pointer
 
 # What the book holds, an address and a length each; the arrays must stay alive.
 ARRAYS: tuple[str, ...] = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # integers
 ARRAYS += ("rates", "clock", "dropout", "row_loss", "total", "constants")  # float64
-ARRAYS += ("params", "targets", "weights", "work", "value", "squares", "grad", "first", "second")  # of the parameters
+ARRAYS += (
+    "params",
+    "targets",
+    "weights",
+    "work",
+    "value",
+    "overlaps",
+    "squares",
+    "grad",
+    "first",
+    "second",
+)  # of the parameters
 (PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS) = range(
     14
 )
-(PARAMS, TARGETS, WEIGHTS, WORK, VALUE, SQUARES, GRAD, FIRST, SECOND) = range(14, 23)
+(PARAMS, TARGETS, WEIGHTS, WORK, VALUE, OVERLAPS, SQUARES, GRAD, FIRST, SECOND) = range(14, 24)
 
 
 @intrinsic
@@ -33,19 +44,19 @@ def _pointer(typing, address, like):
     return types.CPointer(like)(types.int64, like), codegen
 
 
-@inner
+@inner_with_arrays
 def _array(book, place, like):
     """An array of the book, with elements of the type of `like`."""
     return carray(_pointer(book[2 * place], like), (book[2 * place + 1],))
 
 
-@inner
+@inner_with_arrays
 def _matrix(book, place, columns, like):
     """The same as rows."""
     return carray(_pointer(book[2 * place], like), (book[2 * place + 1] // columns, columns))
 
 
-@inner
+@inner_with_arrays
 def _open(address, x):
     """What an epoch kernel takes, for an epoch of the one row x; the book lies at this address."""
     real, double, whole, short = x[0], 0.0, np.int64(0), np.int32(0)
@@ -89,6 +100,7 @@ def _open(address, x):
         _array(book, WORK, real),
         network.Lists(index, value, _array(book, ENDS, short)),
         _array(book, ROW_LOSS, double),
+        _matrix(book, OVERLAPS, 1, real),
         _array(book, SQUARES, real),
         _array(book, TOTAL, double),
         _array(book, MEETING, whole),

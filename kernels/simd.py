@@ -337,40 +337,6 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
     return scatter
 
 
-def _make_stream(vectors: int) -> Callable[..., None]:
-    """One pass over a weight: weight[k, c] += last[k] * delta[c], then out[c] += x[k] * weight[k, c].
-
-    The last sample's update and this sample's forward together read and write every weight once. Two vectors at a time
-    were faster than eight (784 x 128: 4.2 us, 5.2 us; a pass that only reads and writes as much takes 3.7 us).
-    """
-
-    @intrinsic
-    def stream(typing, last, x, depth, weight, weight_row, delta, out):
-        signature = types.void(last, x, types.intp, weight, types.intp, delta, out)
-
-        def codegen(context, builder, signature, args):
-            last, x, depth, weight, weight_row, delta, out = args
-            columns = range(vectors)
-            deltas = [_load(builder, delta, LANES * v) for v in columns]
-            loop = _Loop(builder, depth, 1, [weight, *[_load(builder, out, LANES * v) for v in columns]])
-            row, *sums = loop.carried
-            before = _splat(builder, builder.load(builder.gep(last, [loop.index])))
-            now = _splat(builder, builder.load(builder.gep(x, [loop.index])))
-            updated = []
-            for v in columns:
-                moved = _fma(builder, before, deltas[v], _load(builder, row, LANES * v))
-                _store(builder, moved, row, LANES * v)
-                updated.append(_fma(builder, now, moved, sums[v]))
-            results = loop.close([builder.gep(row, [weight_row]), *updated])[1:]
-            for v in columns:
-                _store(builder, results[v], out, LANES * v)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return stream
-
-
 @intrinsic
 def compress(typing, x, first, stop, index, value, count):
     """Append the non-zero x[i], first <= i < stop, and i as int32, to the lists; return their new length.
@@ -434,5 +400,3 @@ gather_one = _make_gather(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)
-stream_pair = _make_stream(2)
-stream_one = _make_stream(1)

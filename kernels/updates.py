@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from numba import carray
 
-from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.jit import inner, inner_with_arrays, jit
 from hotloop.kernels.simd import cast, fma, pointer
 
 (
@@ -238,7 +238,7 @@ def averaged(params, grad, mean, lr, share):
         params[i], mean[i] = averaged_element(p, grad[i], mean[i], cast(lr, p), cast(share, p))
 
 
-@inner
+@inner_with_arrays
 def apply(rule, params, begin, end, lr):
     """Move params[begin:end] by the gradient, and set the gradient back to zero; the clock is left to `tick`."""
     steps, power1, power2 = rule.clock[0] + 1.0, rule.clock[1] * rule.beta1, rule.clock[2] * rule.beta2
@@ -267,7 +267,8 @@ def apply(rule, params, begin, end, lr):
         lion(p, g, first, lr, rule.beta1, rule.beta2, rule.weight_decay)
     elif rule.code == AVERAGED:
         averaged(p, g, first, lr, 1.0 / max(1.0, steps - rule.eps))
-    g[:] = 0
+    for i in range(end - begin):
+        g[i] = cast(0.0, g[i])
 
 
 @inner

@@ -19,7 +19,7 @@ from hotloop.kernels import epochs, regularize, updates
 from hotloop.kernels.lazy import Lazy
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
-from hotloop.kernels.sparse import SPAN
+from hotloop.kernels.sparse import blocks_of
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization
 
@@ -124,7 +124,8 @@ class Engine:
         sparse = rows.compressed or density < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
         listed = int(sparse and not regularization.changes_inputs(layers))
         self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
-        block = 1 if per_sample else min(batch_size, epochs.BLOCK)
+        window = min(layout.window(int(network.plan[0, WIDTH])), self.n) if per_sample else 0
+        block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
         if per_sample:
@@ -134,21 +135,23 @@ class Engine:
             work = _products(plan) * 3 * min(batch_size, self.n)
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
-        stride = int(plan[0, STRIDE])
-        lists = size + (self.threads - 1) * stride if per_sample else block * stride * listed
-        marks = layers + 1 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
+        lists = size if per_sample else block * int(plan[0, STRIDE]) * listed
+        blocks = blocks_of(int(plan[0, WIDTH]), int(plan[1, PADDED]))
+        marks = block * (blocks + 1) * max(listed, per_sample) + (layers + 1) * per_sample
         dtype = network.params.dtype
         self.scratch = epochs.Scratch(
             layout.aligned(size, dtype),
             Lists(layout.aligned(lists, np.int32), layout.aligned(lists, dtype), layout.aligned(marks, np.int32)),
             np.zeros(epochs.BLOCK),
+            np.zeros((2 * window, window), dtype),
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),
             _lazy(rows, batch_size, lazy_from),
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
-        self.pieces = Pieces(min(batch_size, self.n), 256)
+        self.whole = window if per_sample else min(batch_size, self.n)  # rows that no piece divides
+        self.pieces = Pieces(self.whole, 256)
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
     def close(self) -> None:
@@ -158,7 +161,7 @@ class Engine:
 
     def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
-        pace, size = self._pace, self.batch_size
+        pace, size = self._pace, self.whole
         if pace.probing():
             rows = max(size, (stop - start) // (PROBE_SHARE * size) * size)
             awake = min(stop, start + size)  # threads that slept need a millisecond to wake up: not measured

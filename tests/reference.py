@@ -443,13 +443,17 @@ def train_epoch(
     order: Array,
     batch_size: int,
     lr: float,
+    bias: bool = True,
 ) -> float:
-    """One epoch of SGD in the given order; float64 weights and biases change in place. Returns the mean loss seen."""
+    """One epoch of SGD in the given order; float64 weights and biases change in place (without `bias`: only weights).
+
+    Returns the mean loss seen.
+    """
     total = 0.0
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         value, dweights, dbiases = network_gradients(weights, biases, activations, loss, x[batch], y[batch])
         total += value * len(batch)
-        for params, grad in zip(weights + biases, dweights + dbiases, strict=True):
+        for params, grad in zip(weights + biases * bias, dweights + dbiases * bias, strict=True):
             params -= lr * grad
     return total / len(order)

@@ -6,7 +6,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotloop import MLP, inputs, layout
+from hotloop import MLP, engine, inputs, layout
 from hotloop.engine import Engine, replan
 from hotloop.kernels import activations, epochs, losses
 from hotloop.kernels.network import Network
@@ -55,7 +55,10 @@ class Kit:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [[7, 3], [1, 1, 2], [40, 16, 17, 5], [15, 100, 48], [7, 529, 3]], ids=str)
-def test_per_sample_is_mini_batch_of_one_bit_for_bit(sizes: list[int], dtype: str) -> None:
+def test_windows_of_one_are_mini_batches_of_one_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], dtype: str
+) -> None:
+    monkeypatch.setattr(layout, "WINDOW", 1)
     one, other = Kit(sizes, dtype, 1), Kit(sizes, dtype, 1)
     assert one.per_sample(0, 30) == other.mini_batch(0, 30, 1)
     assert one.model.params.tobytes() == other.model.params.tobytes()
@@ -76,10 +79,31 @@ def test_the_epoch_is_that_of_the_twin_in_the_given_order(batch_size: int, dtype
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [1, 2, 7, 8, 30, 64])
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("sizes", [[9, 4], [300, 17, 4], [20, 100, 33, 5]], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_windows_take_the_steps_of_the_twin(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], listed: bool, window: int, bias: bool, dtype: str
+) -> None:
+    monkeypatch.setattr(layout, "WINDOW", window)
+    monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample: 2.0 if listed else 0.0)
+    kit = Kit(sizes, dtype, 1, bias)
+    assert kit.engine.samples.listed == listed and len(kit.engine.scratch.overlaps) == 2 * min(window, 30)
+    weights, biases = ([np.array(part, float) for part in parts] for parts in (kit.model.weights, kit.model.biases))
+    names = ["tanh"] * (len(sizes) - 2) + ["softmax"]
+    X, order = np.float64(kit.X), kit.order
+    mean = reference.train_epoch(weights, biases, names, "cross_entropy", X, kit.labels, order, 1, 0.1, bias)
+    assert kit.per_sample(0, 30) / 30 == pytest.approx(mean, rel=1e-5 if dtype == "float32" else 1e-12)
+    for ours, theirs in zip(kit.model.weights + kit.model.biases, weights + biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_pieces_do_not_change_a_bit(dtype: str) -> None:
     whole, parts = Kit([9, 6, 4], dtype, 1), Kit([9, 6, 4], dtype, 1)
     whole.per_sample(0, 30)
-    for start, stop in [(0, 1), (1, 1), (1, 17), (17, 30)]:
+    for start, stop in [(0, 8), (8, 8), (8, 24), (24, 30)]:  # whole windows
         parts.per_sample(start, stop)
     assert whole.model.params.tobytes() == parts.model.params.tobytes()
     whole, parts = Kit([9, 6, 4], dtype, 5), Kit([9, 6, 4], dtype, 5)

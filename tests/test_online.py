@@ -23,6 +23,7 @@ from hotloop import (
     RMSprop,
     Trainer,
     Warmup,
+    layout,
 )
 from hotloop.optimizers import Optimizer
 
@@ -36,6 +37,12 @@ OPTIMIZERS += [RMSprop(0.001, momentum=0.5), Adagrad(), Adadelta(), Lion(0.001)]
 REGULAR: list[dict[str, Any]] = [{}, {"l1": 0.01}, {"l2": 0.1}, {"clip_norm": 0.3}, {"clip_value": 0.01}]
 REGULAR += [{"max_norm": 0.5}, {"l1": 0.01, "l2": 0.1, "clip_value": 0.1, "clip_norm": 0.3, "max_norm": 0.9}]
 REGULAR += [{"label_smoothing": 0.2}]
+
+
+@pytest.fixture(autouse=True)
+def windows_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit's windows of samples decide how sums are rounded, and learn_one's hold one: so do those of the fits here."""
+    monkeypatch.setattr(layout, "WINDOW", 1)
 
 
 def network(dtype: str = "float64", output: str = "softmax", k: int = 3, bias: bool = True) -> MLP:
@@ -62,6 +69,18 @@ def alike(options: dict[str, Any], dtype: str, rows: Any, y: Any, make: Any = ne
 def test_all_optimizers_give_the_bits_of_a_fit(optimizer: Optimizer, dtype: str) -> None:
     model, _ = alike({"optimizer": optimizer}, dtype, X, LABELS)
     assert np.abs(model.params - network(dtype).params).max() > 1e-3
+
+
+@both
+def test_a_fit_with_windows_learns_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    ours, theirs = network(dtype), network(dtype)
+    losses = stream(Trainer(optimizer=SGD(0.05)), ours, np.asarray(X, dtype), LABELS)
+    monkeypatch.setattr(layout, "WINDOW", 8)
+    history = Trainer(optimizer=SGD(0.05), batch_size=1, epochs=1, shuffle=False).fit(theirs, X, LABELS)
+    atol = 2e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(theirs.params, ours.params, rtol=0, atol=atol)
+    assert np.mean(losses) == pytest.approx(history["loss"][0], rel=atol)
+    assert ours.params.tobytes() != theirs.params.tobytes()  # or this compares windows of one
 
 
 @both
