@@ -117,10 +117,14 @@ def forward(plan, params, work, lists, listed, layer, begin, end):
 @inner
 def activate(plan, work, layer, begin, end):
     """Turn z into a = f(z), and write the slopes, for the units of one layer; padding keeps its zeros."""
-    for r in range(begin, end):
-        z = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE])
-        slope = pointer(work, plan[layer, SLOPE] + r * plan[layer, STRIDE])
-        activations.value_and_slope(plan[layer, ACTIVATION], z, plan[layer, WIDTH], z, slope)
+    width, stride, code = plan[layer, WIDTH], plan[layer, STRIDE], plan[layer, ACTIVATION]
+    rows = end - begin
+    if width == stride:  # without padding the rows are one long row
+        rows, width = 1, rows * width
+    z = pointer(work, plan[layer, VALUE] + begin * stride)
+    slope = pointer(work, plan[layer, SLOPE] + begin * stride)
+    for r in range(rows):
+        activations.activate(code, advance(z, r * stride), width, advance(slope, r * stride))
 
 
 @inner
