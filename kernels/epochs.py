@@ -171,7 +171,7 @@ def _update_row(plan, params, work, layer, indices, values, counts):
 def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
     plan, params = net
-    truth, order, listed = (samples.targets, samples.labels, samples.weights), samples.order, samples.listed
+    listed = samples.listed
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
     total = 0.0
@@ -188,9 +188,7 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
                 for r in range(begin, end):
                     regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
             network.forward(plan, params, work, lists, listed, layer, begin, end)
-        for r in range(begin, end):
-            sample = order[position + first + r]
-            row_loss[r] = network.output_delta(plan, work, truth, sample, r, loss, scale)
+        network.output_deltas(plan, work, samples, position + first, begin, end, loss, scale, row_loss)
         network.backward(plan, params, work, begin, end)
         barrier.wait(meeting, threads)
         if thread == 0:

@@ -372,6 +372,75 @@ def _make_stream(vectors: int) -> Callable[..., None]:
 
 
 @intrinsic
+def transpose(typing, source, rows, out):
+    """out[16 j + r] = source[16 r + j]: a square of 16 rows; rows (at most 16) are read, the last stands for the rest.
+
+    out may be source.
+    """
+
+    def codegen(context, builder, signature, args):
+        source, rows, out = args
+        last = builder.sub(rows, _I64(1))
+        lines = []
+        for r in range(LANES):
+            row = builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last)
+            lines.append(_load(builder, builder.gep(source, [builder.mul(row, _I64(LANES))]), 0))
+        half = LANES // 2
+        low = [lane + LANES * side for lane in range(half) for side in range(2)]
+        high = [lane + half for lane in low]
+        for _ in range(LANES.bit_length() - 1):  # each step interleaves line i with line i + 8: log2(16) make a square
+            folded = []
+            for a, b in zip(lines[:half], lines[half:], strict=True):
+                for order in (low, high):
+                    mask = ir.Constant(ir.VectorType(_I32, LANES), order)
+                    folded.append(builder.shuffle_vector(a, b, mask))
+            lines = folded
+        for j, line in enumerate(lines):
+            _store(builder, line, out, LANES * j)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, out), codegen
+
+
+@intrinsic
+def subtract_largest(typing, z, k):
+    """z[16 j + r] -= the largest z[16 i + r], i < k, for every lane r; k > 0."""
+
+    def codegen(context, builder, signature, args):
+        z, k = args
+        search = _Loop(builder, k, 1, [_load(builder, z, 0)])
+        line = _load(builder, builder.gep(z, [builder.mul(search.index, _I64(LANES))]), 0)
+        (largest,) = search.carried
+        (largest,) = search.close([builder.select(builder.fcmp_ordered(">", line, largest), line, largest)])
+        shift = _Loop(builder, k, 1, [])
+        at = builder.gep(z, [builder.mul(shift.index, _I64(LANES))])
+        _store(builder, builder.fsub(_load(builder, at, 0), largest), at, 0)
+        shift.close([])
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp), codegen
+
+
+@intrinsic
+def divide_by_sum(typing, z, k, total):
+    """total[r] = z[r] + z[16 + r] + ... of k terms, and z[16 j + r] /= total[r], for every lane r."""
+
+    def codegen(context, builder, signature, args):
+        z, k, total = args
+        add = _Loop(builder, k, 1, [ir.Constant(_vector(z.type.pointee), [0.0] * LANES)])
+        line = _load(builder, builder.gep(z, [builder.mul(add.index, _I64(LANES))]), 0)
+        (sums,) = add.close([builder.fadd(add.carried[0], line)])
+        _store(builder, sums, total, 0)
+        divide = _Loop(builder, k, 1, [])
+        at = builder.gep(z, [builder.mul(divide.index, _I64(LANES))])
+        _store(builder, builder.fdiv(_load(builder, at, 0), sums), at, 0)
+        divide.close([])
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp, total), codegen
+
+
+@intrinsic
 def compress(typing, x, first, stop, index, value, count):
     """Append the non-zero x[i], first <= i < stop, and i as int32, to the lists; return their new length.
 
