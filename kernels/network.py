@@ -11,7 +11,7 @@ the backward pass turns every slope into delta = dloss/dz in place, scaled as th
 from typing import Any, NamedTuple
 
 from hotloop.kernels import activations, losses, sparse
-from hotloop.kernels.dense import add_rows, back_product, product
+from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
 from hotloop.kernels.jit import inner
 from hotloop.kernels.simd import LANES, advance, cast, make_buffer, pointer, prefetch
 
@@ -19,6 +19,7 @@ WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(
 
 line_buffer = make_buffer(LANES)
 
+NARROW_ROWS = 8  # from which transposing the weights of a head of at most 16 units pays
 AHEAD = 4  # rows of a mini-batch that are asked for before they are needed
 
 
@@ -199,8 +200,11 @@ def backward(plan, params, work, begin, end):
         delta = pointer(work, plan[layer, SLOPE] + begin * plan[layer, STRIDE])
         slope = pointer(work, plan[below, SLOPE] + begin * plan[below, STRIDE])
         weight, padded = pointer(params, plan[layer, WEIGHT]), plan[layer, PADDED]
-        units = plan[below, WIDTH]
-        back_product(delta, plan[layer, STRIDE], end - begin, weight, padded, units, padded, slope, plan[below, STRIDE])
+        units, rows, row, into_row = plan[below, WIDTH], end - begin, plan[layer, STRIDE], plan[below, STRIDE]
+        if padded == LANES and rows >= NARROW_ROWS:
+            back_product_narrow(delta, row, rows, weight, units, slope, into_row)
+        else:
+            back_product(delta, row, rows, weight, padded, units, padded, slope, into_row)
 
 
 @inner
@@ -226,4 +230,4 @@ def accumulate(plan, into, work, lists, listed, rows, share, shares):
             x, part = pointer(work, plan[below, VALUE] + begin), advance(weight, begin * padded)
             product(x, 1, x_row, end - begin, rows, delta, stride, padded, part, padded, part, padded)
         if share == shares - 1 and plan[layer, HAS_BIAS] != 0:
-            add_rows(delta, stride, rows, plan[layer, WIDTH], advance(into, plan[layer, BIAS]))
+            add_rows(delta, stride, rows, padded, advance(into, plan[layer, BIAS]))

@@ -403,6 +403,43 @@ def transpose(typing, source, rows, out):
 
 
 @intrinsic
+def add_lines(typing, source, row, rows, out):
+    """out[c] += source[c] + source[row + c] + ... of `rows` terms, in this order, for 16 columns c."""
+
+    def codegen(context, builder, signature, args):
+        source, row, rows, out = args
+        loop = _Loop(builder, rows, 1, [source, _load(builder, out, 0)])
+        at, sums = loop.carried
+        _store(builder, loop.close([builder.gep(at, [row]), builder.fadd(sums, _load(builder, at, 0))])[1], out, 0)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, out), codegen
+
+
+@intrinsic
+def dots_lanes(typing, delta, weights, out):
+    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, one a lane, in the tree order of `dots` for width 16.
+
+    The weights are transposed (see `transpose`): so the tree needs no shuffles, which only one port of a core does.
+    """
+
+    def codegen(context, builder, signature, args):
+        delta, weights, out = args
+        zero = ir.Constant(_vector(delta.type.pointee), [0.0] * LANES)
+        terms = []
+        for lane in range(LANES):
+            factor = _splat(builder, builder.load(builder.gep(delta, [_I64(lane)])))
+            terms.append(_fma(builder, factor, _load(builder, weights, LANES * lane), zero))
+        while len(terms) > 1:
+            half = len(terms) // 2
+            terms = [builder.fadd(a, b) for a, b in zip(terms[:half], terms[half:], strict=True)]
+        _store(builder, builder.fmul(terms[0], _load(builder, out, 0)), out, 0)
+        return context.get_dummy_value()
+
+    return types.void(delta, weights, out), codegen
+
+
+@intrinsic
 def subtract_largest(typing, z, k):
     """z[16 j + r] -= the largest z[16 i + r], i < k, for every lane r; k > 0."""
 
