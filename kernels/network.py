@@ -19,6 +19,7 @@ WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(
 
 line_buffer = make_buffer(LANES)
 
+ALL, LISTED, ZEROS = range(3)  # the first layer's inputs of a mini-batch: every one, those listed, all that are not zero
 NARROW_ROWS = 8  # from which transposing the weights of a head of at most 16 units pays
 AHEAD = 4  # rows of a mini-batch that are asked for before they are needed
 
@@ -53,7 +54,7 @@ class Samples(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """The non-zero inputs of each row of a block; see sparse.load_dense."""
+    """The non-zero inputs of each row of a block; see sparse.load_listed."""
 
     index: Any  # int32
     value: Any
@@ -80,17 +81,15 @@ def load_rows(plan, work, lists, samples, position, begin, end):
         sample = order[position + r]
         if entry_starts.shape[0] == 0:
             fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
-        index, value, ends = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
         row = pointer(work, base + r * stride)
         if entry_starts.shape[0] > 0:
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
             entries = pointer(entry_indices, at), pointer(entry_values, at)
             if listed:
-                sparse.load_listed(entries[0], entries[1], count, width, index, value, ends)
+                into = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
+                sparse.load_listed(entries[0], entries[1], count, width, into[0], into[1], into[2])
             else:
                 sparse.fill_out(entries[0], entries[1], count, width, row)
-        elif listed:
-            sparse.load_dense(pointer(X, sample * width), width, index, value, ends)
         else:
             source = pointer(X, sample * width)
             for j in range(width):
@@ -98,22 +97,28 @@ def load_rows(plan, work, lists, samples, position, begin, end):
 
 
 @inner
-def forward(plan, params, work, lists, listed, layer, begin, end):
-    """Rows begin .. end of the block through one layer: values and slopes; the last layer's z, see output_deltas."""
+def forward(plan, params, work, lists, inputs, layer, begin, end):
+    """Rows begin .. end of the block through one layer: values and slopes; of the last layer z, see output_deltas.
+
+    inputs: ALL, LISTED or ZEROS.
+    """
     below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
     z = pointer(work, plan[layer, VALUE])
     weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
     width, x_row = plan[below, WIDTH], plan[below, STRIDE]
-    if layer == 1 and listed:
-        for r in range(begin, end):
+    x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
+    if layer == 1 and inputs != ALL:
+        for r in range(end - begin):
             for j in range(padded):
-                z[r * stride + j] = bias[j]
+                into[r * stride + j] = bias[j]
+    if layer > 1 or inputs == ALL:
+        product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
+    elif inputs == ZEROS:
+        sparse.forward_zeros(x, x_row, end - begin, width, weight, padded, padded, into, stride)
+    else:
         blocks = (width + sparse.SPAN - 1) // sparse.SPAN
         entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
         sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
-    else:
-        x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
-        product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
     if layer < plan.shape[0] - 1:
         activate(plan, work, layer, begin, end)
 
@@ -208,7 +213,7 @@ def backward(plan, params, work, begin, end):
 
 
 @inner
-def accumulate(plan, into, work, lists, listed, rows, share, shares):
+def accumulate(plan, into, work, lists, inputs, rows, share, shares):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
     Dividing layers by columns instead, so that each core keeps to its own weights, was 1.5 times slower on 784-128-10
@@ -220,14 +225,19 @@ def accumulate(plan, into, work, lists, listed, rows, share, shares):
         below, padded, stride = layer - 1, plan[layer, PADDED], plan[layer, STRIDE]
         delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
         units, x_row = plan[below, WIDTH], plan[below, STRIDE]
-        if layer == 1 and listed:
+        x = pointer(work, plan[below, VALUE])
+        if layer > 1 or inputs == ALL:
+            begin, end = units * share // shares, units * (share + 1) // shares
+            part = advance(weight, begin * padded)
+            product(advance(x, begin), 1, x_row, end - begin, rows, delta, stride, padded, part, padded, part, padded)
+        elif inputs == ZEROS:
+            lines = (units + LANES - 1) // LANES
+            first, last = lines * share // shares * LANES, min(units, lines * (share + 1) // shares * LANES)
+            sparse.update_zeros(x, x_row, rows, first, last, delta, stride, weight, padded, padded)
+        else:
             blocks = (units + sparse.SPAN - 1) // sparse.SPAN
             first, last = blocks * share // shares, blocks * (share + 1) // shares
             entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
             sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
-        else:
-            begin, end = units * share // shares, units * (share + 1) // shares
-            x, part = pointer(work, plan[below, VALUE] + begin), advance(weight, begin * padded)
-            product(x, 1, x_row, end - begin, rows, delta, stride, padded, part, padded, part, padded)
         if share == shares - 1 and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, padded, advance(into, plan[layer, BIAS]))

@@ -18,6 +18,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 LANES = 16
+BIT_ROWS = 32  # rows of a mask of one feature
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
@@ -337,6 +338,72 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
     return scatter
 
 
+def _lowest_bit(builder: Any, mask: Any) -> tuple[Any, Any]:
+    """The number of the lowest set bit of an i64, and the mask without it."""
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_I64, [_I64, ir.IntType(1)]), "llvm.cttz.i64"
+    )
+    rest = builder.and_(mask, builder.sub(mask, _I64(1)))
+    return builder.call(function, [mask, ir.IntType(1)(1)]), rest
+
+
+def _count_bits(builder: Any, mask: Any) -> Any:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
+    return builder.call(function, [mask])
+
+
+def _make_gather_bits(vectors: int) -> Callable[..., None]:
+    """Sparse part of a row times matrix: out[c] += sum_k x[k] * weight[k, c] over the k whose bit is set in mask."""
+
+    @intrinsic
+    def gather_bits(typing, mask, x, weight, weight_row, out):
+        signature = types.void(types.int64, x, weight, types.intp, out)
+
+        def codegen(context, builder, signature, args):
+            mask, x, weight, weight_row, out = args
+            columns = range(vectors)
+            start = [_load(builder, out, LANES * v) for v in columns]
+            loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
+            k, rest = _lowest_bit(builder, loop.carried[0])
+            factor = _splat(builder, builder.load(builder.gep(x, [k])))
+            row = builder.gep(weight, [builder.mul(k, weight_row)])
+            sums = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v + 1]) for v in columns]
+            sums = loop.close([rest, *sums])[1:]
+            for v in columns:
+                _store(builder, sums[v], out, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return gather_bits
+
+
+def _make_collect_bits(vectors: int) -> Callable[..., None]:
+    """Update of one row of weights: weight[c] += sum_r x[x_row r] * delta[r, c] over the r whose bit is set in mask."""
+
+    @intrinsic
+    def collect_bits(typing, mask, x, x_row, delta, delta_row, weight):
+        signature = types.void(types.int64, x, types.intp, delta, types.intp, weight)
+
+        def codegen(context, builder, signature, args):
+            mask, x, x_row, delta, delta_row, weight = args
+            columns = range(vectors)
+            start = [_load(builder, weight, LANES * v) for v in columns]
+            loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
+            r, rest = _lowest_bit(builder, loop.carried[0])
+            factor = _splat(builder, builder.load(builder.gep(x, [builder.mul(r, x_row)])))
+            row = builder.gep(delta, [builder.mul(r, delta_row)])
+            sums = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v + 1]) for v in columns]
+            sums = loop.close([rest, *sums])[1:]
+            for v in columns:
+                _store(builder, sums[v], weight, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return collect_bits
+
+
 def _make_stream(vectors: int) -> Callable[..., None]:
     """One pass over a weight: weight[k, c] += last[k] * delta[c], then out[c] += x[k] * weight[k, c].
 
@@ -478,6 +545,49 @@ def divide_by_sum(typing, z, k, total):
 
 
 @intrinsic
+def nonzero(typing, x):
+    """16 bits: which of x[0] .. x[15] are not zero; NaN is not."""
+
+    def codegen(context, builder, signature, args):
+        values = _load(builder, args[0], 0)
+        chosen = builder.fcmp_unordered("!=", values, ir.Constant(values.type, [0.0] * LANES))
+        return builder.zext(builder.bitcast(chosen, ir.IntType(LANES)), _I64)
+
+    return types.int64(x), codegen
+
+
+def make_bits_buffer(size: int) -> Callable[..., Any]:
+    """A function that gives room for `size` numbers of 16 bits on the caller's stack."""
+
+    @intrinsic
+    def buffer(typing):
+        def codegen(context, builder, signature, args):
+            room = cgutils.alloca_once(builder, ir.IntType(16), size=ir.Constant(_I64, size))
+            room.align = 64
+            return room
+
+        return types.CPointer(types.uint16)(), codegen
+
+    return buffer
+
+
+@intrinsic
+def rows_with_bit(typing, bits, i):
+    """Which of 32 numbers of 16 bits have bit i set."""
+
+    def codegen(context, builder, signature, args):
+        bits, i = args
+        short = ir.IntType(16)
+        kind = ir.VectorType(short, BIT_ROWS)
+        lines = builder.load(builder.bitcast(bits, kind.as_pointer()), align=64)
+        one = _splat(builder, builder.shl(short(1), builder.trunc(i, short)), BIT_ROWS)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lines, one), ir.Constant(kind, [0] * BIT_ROWS))
+        return builder.zext(builder.bitcast(chosen, ir.IntType(BIT_ROWS)), _I64)
+
+    return types.int64(bits, types.int64), codegen
+
+
+@intrinsic
 def compress(typing, x, first, stop, index, value, count):
     """Append the non-zero x[i], first <= i < stop, and i as int32, to the lists; return their new length.
 
@@ -540,5 +650,11 @@ gather_one = _make_gather(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)
+gather_bits = _make_gather_bits(SPARSE_VECTORS)
+gather_bits_pair = _make_gather_bits(2)
+gather_bits_one = _make_gather_bits(1)
+collect_bits = _make_collect_bits(SPARSE_VECTORS)
+collect_bits_pair = _make_collect_bits(2)
+collect_bits_one = _make_collect_bits(1)
 stream_pair = _make_stream(2)
 stream_one = _make_stream(1)
