@@ -27,6 +27,7 @@ class Scratch(NamedTuple):
     #                        ends of the input rows the number of the others (n_layers + 1,)
     row_loss: Any  # (BLOCK,) float64
     overlaps: Any  # (2 window, window), the products of each two inputs of a window; (0, 0) for mini-batches
+    table: Any  # (n_features window,), zero: see sparse.overlaps; (0,) unless rows are listed
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
     meeting: Any  # (1,) int64, the barrier's counter
@@ -40,14 +41,14 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     Within a window of samples (scratch.overlaps) the first layer takes the inputs of all of them before the first one's
     step, and makes good for the steps between: z_r = x_r @ weight + bias + sum_{s < r} (x_r . x_s + 1) delta_s, which
     is what it would be after them. So its weights come through the caches once for a window and not for every sample,
-    as in a mini-batch (784-128-10, dense rows: 3 us a sample instead of 10), and everything above is moved in each step.
+    as in a mini-batch; everything above is moved in each step. 784-128-10, dense rows: 4 us a sample instead of 11.
 
     Each sample's loss, taken before its own step, is added to scratch.total, which thread 0 returns. params change in
     place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
-    Windows begin at multiples of their size, and at `start`. Threads divide the first layer by columns, and meet twice a
-    window; the layers above are left to thread 0, and meanwhile the last one brings the next window's samples.
+    Windows begin at multiples of their size, and at `start`. Threads divide the first layer by columns, and meet twice
+    a window; the layers above are left to thread 0, and meanwhile the last one brings the next window's samples.
     """
-    plan, params = net
+    (plan, params), order = net, samples.order
     window, loss_sum, meeting = scratch.overlaps.shape[1], scratch.total, scratch.meeting
     vectors = plan[1, PADDED] // LANES
     first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
@@ -57,7 +58,8 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
         _bring(plan, samples, scratch, position, rows, half)
     barrier.wait(meeting, threads)
     while rows > 0:
-        _first_layer(plan, params, samples.listed, scratch, 1 - half, before, rows, first, last)
+        following = pointer(order, min(position + rows, order.shape[0] - rows))
+        _first_layer(plan, params, samples, following, scratch, 1 - half, before, rows, first, last)
         barrier.wait(meeting, threads)
         if thread == 0:
             total = _steps(net, samples, position, rows, loss, rule, regular, scratch, half * window, total)
@@ -66,7 +68,7 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
         if thread == threads - 1:
             _bring(plan, samples, scratch, position, rows, half)
         barrier.wait(meeting, threads)
-    _first_layer(plan, params, samples.listed, scratch, 1 - half, before, 0, first, last)
+    _first_layer(plan, params, samples, pointer(order, 0), scratch, 1 - half, before, 0, first, last)
     if thread == 0:
         loss_sum[0] = total
     return total
@@ -75,58 +77,68 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
 @inner
 def _bring(plan, samples, scratch, position, rows, half):
     """Bring a window's samples into this half of the input rows, and take the products of each two of them."""
-    work, overlaps = scratch.work, scratch.overlaps
+    work, lists, overlaps = scratch.work, scratch.lists, scratch.overlaps
     window, width, stride = overlaps.shape[1], plan[0, PADDED], plan[0, STRIDE]
     begin = half * window
-    network.load_rows(plan, work, scratch.lists, samples, position - begin, begin, begin + rows)
+    network.load_rows(plan, work, lists, samples, position - begin, begin, begin + rows)
     if window == 1:
         return
-    if samples.listed:
-        network.fill_rows(plan, work, samples, position - begin, begin, begin + rows)
     x, one = pointer(work, plan[0, VALUE] + begin * stride), cast(1.0, overlaps[0, 0])
-    for r in range(0, rows, DOT_ROWS):
-        some, products = min(DOT_ROWS, rows - r), pointer(overlaps, (begin + r) * window)
-        for i in range(some * window):
-            products[i] = one
-        back_product(advance(x, r * stride), stride, some, x, stride, r + some, width, products, window)
-        if plan[1, HAS_BIAS] != 0:
+    products = pointer(overlaps, begin * window)
+    if network.kind(samples) == network.LISTED:
+        blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+        entries = pointer(lists.index, begin * stride), pointer(lists.value, begin * stride)
+        ends = pointer(lists.ends, begin * (blocks + 1))
+        sparse.overlaps(entries, ends, stride, blocks, rows, window, pointer(scratch.table, 0), products)
+    else:
+        for r in range(0, rows, DOT_ROWS):
+            some, into = min(DOT_ROWS, rows - r), advance(products, r * window)
             for i in range(some * window):
-                products[i] += one
+                into[i] = one
+            back_product(advance(x, r * stride), stride, some, x, stride, r + some, width, into, window)
+    if plan[1, HAS_BIAS] != 0:
+        for i in range(rows * window):
+            products[i] += one
 
 
 @inner
-def _first_layer(plan, params, listed, scratch, half, before, rows, first, last):
+def _first_layer(plan, params, samples, following, scratch, half, before, rows, first, last):
     """The steps of the last window's rows, and by the weights after them z of this window's: columns first .. last.
 
     before rows are in this half of the block, and rows in the other. Block by block of the features, so that the
-    weights come through the first-level cache once for both.
+    weights come through the first-level cache once for both. following: samples that are soon to be brought.
     """
     work, lists, window, width = scratch.work, scratch.lists, scratch.overlaps.shape[1], plan[0, WIDTH]
-    x_row, stride, padded = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED]
+    x_row, stride, padded, inputs = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED], network.kind(samples)
     old, new = half * window, (1 - half) * window
-    z, delta = pointer(work, plan[1, VALUE]), pointer(work, plan[1, SLOPE])
-    weight, bias, x = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS]), pointer(work, plan[0, VALUE])
+    z, delta = pointer(work, plan[1, VALUE] + new * stride), pointer(work, plan[1, SLOPE] + old * stride)
+    weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
+    x_old, x_new = pointer(work, plan[0, VALUE] + old * x_row), pointer(work, plan[0, VALUE] + new * x_row)
+    X = pointer(samples.inputs.X, 0)
     if plan[1, HAS_BIAS] != 0:
-        add_rows(advance(delta, old * stride + first), stride, before, last - first, advance(bias, first))
-    for r in range(new, new + rows):
+        add_rows(advance(delta, first), stride, before, last - first, advance(bias, first))
+    for r in range(rows):
         for j in range(first, last):
             z[r * stride + j] = bias[j]
     entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
     blocks, size = sparse.blocks_of(width, padded), sparse.span(width, padded)
     for c in range(first, last, sparse.WIDE):
-        some = min(sparse.WIDE, last - c)
+        some, part, back, into = min(sparse.WIDE, last - c), advance(weight, c), advance(delta, c), advance(z, c)
         for block in range(blocks):
-            if listed:
-                part, back, into = advance(weight, c), advance(delta, c), advance(z, c)
-                sparse.update_part(entries, x_row, old, old + before, block, blocks, back, stride, part, padded, some)
-                sparse.forward_part(entries, x_row, new, new + rows, block, blocks, part, padded, some, into, stride)
+            k, stop = block * size, min(width, (block + 1) * size)
+            if inputs == network.LISTED:
+                sparse.update_part(entries, x_row, old, before, block, blocks, back, stride, part, padded, some)
+                sparse.forward_part(entries, x_row, new, rows, block, blocks, part, padded, some, into, stride)
+            elif inputs == network.ZEROS:
+                sparse.update_zeros(x_old, x_row, before, k, stop, back, stride, part, padded, some)
+                at, source = advance(part, k * padded), advance(X, k)
+                sparse.forward_zeros(
+                    advance(x_new, k), x_row, rows, stop - k, at, padded, some, into, stride, source, width, following
+                )
             else:
-                k, features = block * size, min(size, width - block * size)
-                part, back = advance(weight, k * padded + c), advance(delta, old * stride + c)
-                into, source = advance(z, new * stride + c), advance(x, old * x_row + k)
-                product(source, 1, x_row, features, before, back, stride, some, part, padded, part, padded)
-                source = advance(x, new * x_row + k)
-                product(source, x_row, 1, rows, features, part, padded, some, into, stride, into, stride)
+                at = advance(part, k * padded)
+                product(advance(x_old, k), 1, x_row, stop - k, before, back, stride, some, at, padded, at, padded)
+                product(advance(x_new, k), x_row, 1, rows, stop - k, at, padded, some, into, stride, into, stride)
 
 
 @inner
@@ -137,8 +149,8 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
     work, lists, overlaps, rates, dropout = scratch.work, scratch.lists, scratch.overlaps, rule.rates, regular.dropout
     layers, stride, padded, window = plan.shape[0], plan[1, STRIDE], plan[1, PADDED], overlaps.shape[1]
     deltas = pointer(work, plan[1, SLOPE] + begin * stride)
-    blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
-    counts = pointer(lists.ends, 2 * window * (blocks + 1))
+    inputs = network.kind(samples)
+    counts = pointer(lists.ends, lists.ends.shape[0] - layers)
     for i in range(rows):
         r, sample = begin + i, order[position + i]
         z, overlap = pointer(work, plan[1, VALUE] + r * stride), pointer(overlaps, r * window)
@@ -153,7 +165,7 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         cost = network.output_delta(plan, work, truth, sample, r, loss, scale)
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
-            _restrain(rule, plan, work, samples.listed, lists, r, cost, scale)
+            _restrain(rule, plan, work, inputs, lists, r, cost, scale)
         if _moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, WIDTH]):
             network.backward(plan, params, work, r, r + 1)
             for layer in range(2, layers):
@@ -161,10 +173,6 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         else:  # beyond the margin of a hinge, and where a perceptron knows
             for j in range(padded):
                 deltas[i * stride + j] = cast(0.0, scale)
-            if samples.listed:  # nothing to add to the weights
-                ends = pointer(lists.ends, r * (blocks + 1))
-                for block in range(blocks + 1):
-                    ends[block] = 0
     return total
 
 
@@ -178,7 +186,7 @@ def _moves(delta, n):
 
 
 @inner
-def _restrain(rule, plan, work, listed, lists, r, cost, scale):
+def _restrain(rule, plan, work, inputs, lists, r, cost, scale):
     """Make the step the smallest that ends the loss of row r, and no larger than the rate allows.
 
     The step of one layer along -dloss/dparams is loss / |dloss/dparams|^2: at most lr (variant 1), or with 1 / (2 lr)
@@ -190,7 +198,7 @@ def _restrain(rule, plan, work, listed, lists, r, cost, scale):
     blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
     at, count = r * plan[0, STRIDE], plan[0, WIDTH]
     x = pointer(work, plan[0, VALUE] + at)
-    if listed:
+    if inputs == network.LISTED:
         x, count = pointer(lists.value, at), np.int64(lists.ends[r * (blocks + 1) + blocks])
     square, slopes = cast(float(plan[1, HAS_BIAS]), scale), zero
     for i in range(count):
@@ -237,9 +245,10 @@ def _update_row(plan, params, work, r, layer, lists, counts):
 def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
     plan, params = net
-    truth, order, listed = (samples.targets, samples.labels, samples.weights), samples.order, samples.listed
+    inputs = network.kind(samples)
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
+    X, order = pointer(samples.inputs.X, 0), samples.order
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
@@ -249,20 +258,19 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
         if regular.noise > 0.0:
             for r in range(begin, end):
                 regularize.add_noise(plan, work, r, position + first + r, regular)
+        following = pointer(order, min(position + first + rows + begin, order.shape[0] - (end - begin)))
         for layer in range(1, layers):
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 for r in range(begin, end):
                     regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
-            network.forward(plan, params, work, lists, listed, layer, begin, end)
-        for r in range(begin, end):
-            sample = order[position + first + r]
-            row_loss[r] = network.output_delta(plan, work, truth, sample, r, loss, scale)
+            network.forward(plan, params, work, lists, inputs, layer, begin, end, X, following)
+        network.output_deltas(plan, work, samples, position + first, begin, end, loss, scale, row_loss)
         network.backward(plan, params, work, begin, end)
         barrier.wait(meeting, threads)
         if thread == 0:
             for r in range(some):
                 total += row_loss[r]
-        network.accumulate(plan, into, work, lists, listed, some, thread, threads)
+        network.accumulate(plan, into, work, lists, inputs, some, thread, threads)
         barrier.wait(meeting, threads)
     return total
 

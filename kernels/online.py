@@ -31,7 +31,7 @@ ARRAYS += (
 (PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS) = range(
     14
 )
-(PARAMS, TARGETS, WEIGHTS, WORK, VALUE, OVERLAPS, SQUARES, GRAD, FIRST, SECOND) = range(14, 24)
+(PARAMS, TARGETS, WEIGHTS, WORK, VALUE, OVERLAPS, TABLE, SQUARES, GRAD, FIRST, SECOND) = range(14, 25)
 
 
 @intrinsic
@@ -101,6 +101,7 @@ def _open(address, x):
         network.Lists(index, value, _array(book, ENDS, short)),
         _array(book, ROW_LOSS, double),
         _matrix(book, OVERLAPS, 1, real),
+        _array(book, TABLE, real),
         _array(book, SQUARES, real),
         _array(book, TOTAL, double),
         _array(book, MEETING, whole),

@@ -18,6 +18,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 LANES = 16
+BIT_ROWS = 32  # rows of a mask of one feature
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
@@ -143,18 +144,24 @@ def make_buffer(size: int) -> Callable[..., Any]:
     return buffer
 
 
-@intrinsic
-def prefetch(typing, base):
-    """Ask for the cache line that a pointer points into; harmless anywhere."""
+def _make_prefetch(level: int) -> Callable[..., None]:
+    """Ask for the cache line that a pointer points into, into the caches from this level on; harmless anywhere."""
 
-    def codegen(context, builder, signature, args):
-        at = builder.bitcast(args[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [at, _I32(0), _I32(3), _I32(1)])  # read, keep in every level, data
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(typing, base):
+        def codegen(context, builder, signature, args):
+            at = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            builder.call(function, [at, _I32(0), _I32(4 - level), _I32(1)])  # read, keep, data
+            return context.get_dummy_value()
 
-    return types.void(base), codegen
+        return types.void(base), codegen
+
+    return prefetch
+
+
+prefetch, prefetch_second = _make_prefetch(1), _make_prefetch(2)
 
 
 @intrinsic
@@ -337,6 +344,202 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
     return scatter
 
 
+def _lowest_bit(builder: Any, mask: Any) -> tuple[Any, Any]:
+    """The number of the lowest set bit of an i64, and the mask without it."""
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_I64, [_I64, ir.IntType(1)]), "llvm.cttz.i64"
+    )
+    rest = builder.and_(mask, builder.sub(mask, _I64(1)))
+    return builder.call(function, [mask, ir.IntType(1)(1)]), rest
+
+
+def _count_bits(builder: Any, mask: Any) -> Any:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
+    return builder.call(function, [mask])
+
+
+def _make_tile_bits(vectors: int) -> Callable[..., None]:
+    """A tile of two rows, summed over the k of a mask: out[r, c] += sum_k x[r, k] * weight[k, c], ascending k."""
+
+    @intrinsic
+    def tile_bits(typing, mask, x, x_row, x_k, weight, weight_k, out, out_row):
+        size = types.intp
+        signature = types.void(types.int64, x, size, size, weight, size, out, size)
+
+        def codegen(context, builder, signature, args):
+            mask, x, x_row, x_k, weight, weight_k, out, out_row = args
+            passes = _passes(weight.type.pointee, 2 * vectors, TILE_REGISTERS)
+            some = max(1, vectors // passes)
+            for first in range(0, vectors, some):
+                columns = range(LANES * first, LANES * (first + some), LANES)
+                places = [(row, c) for row in (out, builder.gep(out, [out_row])) for c in columns]
+                start = [_load(builder, *place) for place in places]
+                loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
+                k, rest = _lowest_bit(builder, loop.carried[0])
+                at = builder.gep(x, [builder.mul(k, x_k)])
+                row = builder.gep(weight, [builder.mul(k, weight_k)])
+                factors = [_splat(builder, builder.load(of)) for of in (at, builder.gep(at, [x_row]))]
+                weights = [_load(builder, row, c) for c in columns]
+                terms = [(factor, part) for factor in factors for part in weights]
+                sums = [_fma(builder, *term, chain) for term, chain in zip(terms, loop.carried[1:], strict=True)]
+                for total, place in zip(loop.close([rest, *sums])[1:], places, strict=True):
+                    _store(builder, total, *place)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile_bits
+
+
+@intrinsic
+def transpose(typing, source, rows, out):
+    """out[16 j + r] = source[16 r + j]: a square of 16 rows; rows of them are read, the last stands for the rest.
+
+    out may be source.
+    """
+
+    def codegen(context, builder, signature, args):
+        source, rows, out = args
+        last = builder.sub(rows, _I64(1))
+        lines = []
+        for r in range(LANES):
+            row = builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last)
+            lines.append(_load(builder, builder.gep(source, [builder.mul(row, _I64(LANES))]), 0))
+        half = LANES // 2
+        low = [lane + LANES * side for lane in range(half) for side in range(2)]
+        high = [lane + half for lane in low]
+        for _ in range(LANES.bit_length() - 1):  # each step interleaves line i with line i + 8: log2(16) make a square
+            folded = []
+            for a, b in zip(lines[:half], lines[half:], strict=True):
+                for order in (low, high):
+                    mask = ir.Constant(ir.VectorType(_I32, LANES), order)
+                    folded.append(builder.shuffle_vector(a, b, mask))
+            lines = folded
+        for j, line in enumerate(lines):
+            _store(builder, line, out, LANES * j)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, out), codegen
+
+
+@intrinsic
+def add_lines(typing, source, row, rows, out):
+    """out[c] += source[c] + source[row + c] + ... of `rows` terms, in this order, for 16 columns c."""
+
+    def codegen(context, builder, signature, args):
+        source, row, rows, out = args
+        loop = _Loop(builder, rows, 1, [source, _load(builder, out, 0)])
+        at, sums = loop.carried
+        _store(builder, loop.close([builder.gep(at, [row]), builder.fadd(sums, _load(builder, at, 0))])[1], out, 0)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, out), codegen
+
+
+@intrinsic
+def dots_lanes(typing, delta, weights, out):
+    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, one a lane, in the tree order of `dots` for width 16.
+
+    The weights are transposed (see `transpose`): so the tree needs no shuffles, which only one port of a core does.
+    """
+
+    def codegen(context, builder, signature, args):
+        delta, weights, out = args
+        zero = ir.Constant(_vector(delta.type.pointee), [0.0] * LANES)
+        terms = []
+        for lane in range(LANES):
+            factor = _splat(builder, builder.load(builder.gep(delta, [_I64(lane)])))
+            terms.append(_fma(builder, factor, _load(builder, weights, LANES * lane), zero))
+        while len(terms) > 1:
+            half = len(terms) // 2
+            terms = [builder.fadd(a, b) for a, b in zip(terms[:half], terms[half:], strict=True)]
+        _store(builder, builder.fmul(terms[0], _load(builder, out, 0)), out, 0)
+        return context.get_dummy_value()
+
+    return types.void(delta, weights, out), codegen
+
+
+@intrinsic
+def subtract_largest(typing, z, k):
+    """z[16 j + r] -= the largest z[16 i + r], i < k, for every lane r; k > 0."""
+
+    def codegen(context, builder, signature, args):
+        z, k = args
+        search = _Loop(builder, k, 1, [_load(builder, z, 0)])
+        line = _load(builder, builder.gep(z, [builder.mul(search.index, _I64(LANES))]), 0)
+        (largest,) = search.carried
+        (largest,) = search.close([builder.select(builder.fcmp_ordered(">", line, largest), line, largest)])
+        shift = _Loop(builder, k, 1, [])
+        at = builder.gep(z, [builder.mul(shift.index, _I64(LANES))])
+        _store(builder, builder.fsub(_load(builder, at, 0), largest), at, 0)
+        shift.close([])
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp), codegen
+
+
+@intrinsic
+def divide_by_sum(typing, z, k, total):
+    """total[r] = z[r] + z[16 + r] + ... of k terms, and z[16 j + r] /= total[r], for every lane r."""
+
+    def codegen(context, builder, signature, args):
+        z, k, total = args
+        add = _Loop(builder, k, 1, [ir.Constant(_vector(z.type.pointee), [0.0] * LANES)])
+        line = _load(builder, builder.gep(z, [builder.mul(add.index, _I64(LANES))]), 0)
+        (sums,) = add.close([builder.fadd(add.carried[0], line)])
+        _store(builder, sums, total, 0)
+        divide = _Loop(builder, k, 1, [])
+        at = builder.gep(z, [builder.mul(divide.index, _I64(LANES))])
+        _store(builder, builder.fdiv(_load(builder, at, 0), sums), at, 0)
+        divide.close([])
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp, total), codegen
+
+
+@intrinsic
+def nonzero(typing, x):
+    """16 bits: which of x[0] .. x[15] are not zero; NaN is not."""
+
+    def codegen(context, builder, signature, args):
+        values = _load(builder, args[0], 0)
+        chosen = builder.fcmp_unordered("!=", values, ir.Constant(values.type, [0.0] * LANES))
+        return builder.zext(builder.bitcast(chosen, ir.IntType(LANES)), _I64)
+
+    return types.int64(x), codegen
+
+
+def make_bits_buffer(size: int) -> Callable[..., Any]:
+    """A function that gives room for `size` numbers of 16 bits on the caller's stack."""
+
+    @intrinsic
+    def buffer(typing):
+        def codegen(context, builder, signature, args):
+            room = cgutils.alloca_once(builder, ir.IntType(16), size=ir.Constant(_I64, size))
+            room.align = 64
+            return room
+
+        return types.CPointer(types.uint16)(), codegen
+
+    return buffer
+
+
+@intrinsic
+def rows_with_bits(typing, bits, chosen):
+    """Which of 32 numbers of 16 bits share a set bit with `chosen`."""
+
+    def codegen(context, builder, signature, args):
+        bits, chosen = args
+        short = ir.IntType(16)
+        kind = ir.VectorType(short, BIT_ROWS)
+        lines = builder.load(builder.bitcast(bits, kind.as_pointer()), align=64)
+        shared = builder.and_(lines, _splat(builder, builder.trunc(chosen, short), BIT_ROWS))
+        found = builder.icmp_unsigned("!=", shared, ir.Constant(kind, [0] * BIT_ROWS))
+        return builder.zext(builder.bitcast(found, ir.IntType(BIT_ROWS)), _I64)
+
+    return types.int64(bits, types.int64), codegen
+
+
 @intrinsic
 def compress(typing, x, first, stop, index, value, count):
     """Append the non-zero x[i], first <= i < stop, and i as int32, to the lists; return their new length.
@@ -400,3 +603,6 @@ gather_one = _make_gather(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)
+tile_bits = _make_tile_bits(SPARSE_VECTORS)
+tile_bits_pair = _make_tile_bits(2)
+tile_bits_one = _make_tile_bits(1)

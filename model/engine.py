@@ -124,7 +124,7 @@ class Engine:
         sparse = rows.compressed or density < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
         listed = int(sparse and not regularization.changes_inputs(layers))
         self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
-        window = min(layout.window(int(network.plan[0, WIDTH])), self.n) if per_sample else 0
+        window = min(layout.WINDOW, self.n) if per_sample else 0
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
@@ -135,15 +135,16 @@ class Engine:
             work = _products(plan) * 3 * min(batch_size, self.n)
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
-        lists = size if per_sample else block * int(plan[0, STRIDE]) * listed
-        blocks = blocks_of(int(plan[0, WIDTH]), int(plan[1, PADDED]))
-        marks = block * (blocks + 1) * max(listed, per_sample) + (layers + 1) * per_sample
+        listed_rows = block * int(listed and rows.compressed)
+        lists = size if per_sample else int(plan[0, STRIDE]) * listed_rows
+        marks = (blocks_of(int(plan[0, WIDTH]), int(plan[1, PADDED])) + 1) * listed_rows + (layers + 1) * per_sample
         dtype = network.params.dtype
         self.scratch = epochs.Scratch(
             layout.aligned(size, dtype),
             Lists(layout.aligned(lists, np.int32), layout.aligned(lists, dtype), layout.aligned(marks, np.int32)),
             np.zeros(epochs.BLOCK),
             np.zeros((2 * window, window), dtype),
+            np.zeros(int(plan[0, WIDTH]) * window * int(listed and rows.compressed), dtype),
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),

@@ -16,7 +16,10 @@ from hotloop.kernels.simd import LANES
 
 CACHE_LINE, HUGE_PAGE, MANY_PAGES = 64, 2 << 20, 64 << 10  # bytes
 PAGE_ALIAS = 256  # rows a multiple of this many elements apart fall into the same few cache sets
-WINDOW, MOST_FEATURES = 8, 16384
+# Samples of a window of per-sample training, see `epochs.per_sample`: a constant of the algorithm, it decides how sums
+# are rounded. 784-128-10 takes 3.8, 2.7 and 2.8 us a sample on MNIST with windows of 1, 8 and 16, on dense rows 10.8,
+# 4.0 and 3.8.
+WINDOW = 8
 
 
 def aligned(count: int, dtype: DTypeLike) -> NDArray[Any]:
@@ -62,13 +65,3 @@ def make_plan(sizes: Sequence[int], activations: Sequence[int], bias: bool, rows
             line[network.ACTIVATION] = activations[layer - 1]
             parameter += (sizes[layer - 1] + 1) * padded(width)
     return plan, place
-
-
-def window(features: int) -> int:
-    """Samples of a window of per-sample training, see `epochs.per_sample`: a constant of the algorithm.
-
-    It decides how sums are rounded, so it depends on nothing but the network's shape. 784-128-10 takes 3.8, 2.7 and 2.8
-    us a sample on MNIST with windows of 1, 8 and 16, and 10.8, 4.0 and 3.8 on dense rows. Products of inputs as long as
-    a text's vocabulary would cost more than they save.
-    """
-    return WINDOW if features <= MOST_FEATURES else 1

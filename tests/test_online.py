@@ -41,7 +41,7 @@ REGULAR += [{"label_smoothing": 0.2}]
 
 @pytest.fixture(autouse=True)
 def windows_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fit's windows of samples decide how sums are rounded, and learn_one's hold one: so do those of the fits here."""
+    """Windows of samples decide how sums are rounded, and learn_one's hold one: so do those of the fits here."""
     monkeypatch.setattr(layout, "WINDOW", 1)
 
 
