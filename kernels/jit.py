@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 import llvmlite
 import llvmlite.binding
 import numba
-from numba import _dynfunc
+from numba import _dynfunc, types
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.codegen import JITCodeLibrary
@@ -179,7 +179,15 @@ class _PartCompiler(CompilerBase):
 
 def _inside(function: F, counted: bool) -> F:
     options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(F, numba.njit(pipeline_class=_PartCompiler, _nrt=counted, **options)(function))
+    dispatcher: Any = numba.njit(pipeline_class=_PartCompiler, _nrt=counted, **options)(function)
+    template = dispatcher.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        """As for any integer: Numba would compile `product` and all below it again for every constant argument."""
+        return template([types.unliteral(arg) for arg in args], {key: types.unliteral(arg) for key, arg in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
+    return cast(F, dispatcher)
 
 
 def inner(function: F) -> F:
