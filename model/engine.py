@@ -11,12 +11,11 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import epochs, regularize, updates
-from hotloop.kernels.lazy import Lazy
+from hotloop.kernels import epochs, lazy, regularize, steps, updates
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import SPAN
@@ -119,7 +118,7 @@ class Engine:
         self.order = np.arange(self.n)
         layers = len(network.plan) - 1
         regularization = regularization or Regularization()
-        self.regular = regularization.for_kernels(layers, seed)
+        self.regular = regularization.for_kernels(layers, network.params.dtype, seed)
         density = rows.density()
         sparse = rows.compressed or density < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
         listed = int(sparse and not regularization.changes_inputs(layers))
@@ -145,7 +144,7 @@ class Engine:
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),
-            _lazy(rows, batch_size, lazy_from),
+            _lazy(rows, batch_size, lazy_from, dtype),
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
         self.pieces = Pieces(min(batch_size, self.n), 256)
@@ -158,7 +157,7 @@ class Engine:
 
     def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
-        pace, size = self._pace, self.batch_size
+        pace, size, rule = self._pace, self.batch_size, steps.ready(rule)
         if pace.probing():
             rows = max(size, (stop - start) // (PROBE_SHARE * size) * size)
             awake = min(stop, start + size)  # threads that slept need a millisecond to wake up: not measured
@@ -239,17 +238,16 @@ def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int
         other.result()
 
 
-def _lazy(rows: Rows, batch_size: int, steps: int | None) -> Lazy:
-    """Whether, and with what memory, only the rows of weights that a batch meets are moved, `steps` steps being done.
+def _lazy(rows: Rows, batch_size: int, done: int | None, dtype: DTypeLike) -> lazy.Lazy:
+    """Whether, and with what memory, only the rows of weights that a batch meets are moved, `done` steps being done.
 
-    Where a batch meets a good part of them, moving all is faster. steps None: all are moved.
+    Where a batch meets a good part of them, moving all is faster. done None: all are moved.
     """
+    if done is None or not rows.compressed or rows.density() * batch_size >= LAZY_BELOW:
+        return lazy.Lazy(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
     features = rows.arrays.X.shape[1]
-    if not (steps is not None and rows.compressed and rows.density() * batch_size < LAZY_BELOW):
-        features = 0
-    return Lazy(
-        np.full(features, steps or 0, np.int64), np.zeros(features, np.int32), np.zeros(min(features, 1), np.int64)
-    )
+    memory = lazy.Lazy(np.full(features, done, np.int64), np.zeros(features, np.int32), np.zeros(1, np.int64))
+    return lazy.ready(memory, dtype)
 
 
 def _products(plan: NDArray[np.int64]) -> int:
