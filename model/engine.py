@@ -244,10 +244,15 @@ def _lazy(rows: Rows, batch_size: int, done: int | None, dtype: DTypeLike) -> la
     Where a batch meets a good part of them, moving all is faster. done None: all are moved.
     """
     if done is None or not rows.compressed or rows.density() * batch_size >= LAZY_BELOW:
-        return lazy.Lazy(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+        return no_lazy_rows()
     features = rows.arrays.X.shape[1]
     memory = lazy.Lazy(np.full(features, done, np.int64), np.zeros(features, np.int32), np.zeros(1, np.int64))
     return lazy.ready(memory, dtype)
+
+
+def no_lazy_rows() -> lazy.Lazy:
+    """The memory of a first layer whose rows are all moved."""
+    return lazy.Lazy(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
 def _products(plan: NDArray[np.int64]) -> int:
