@@ -6,11 +6,11 @@ series. So a row is brought up to date when a batch meets it again, and at the e
 moving all rows in each step, to rounding, without reading them.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types, typeof
-from numba.np.numpy_support import from_dtype
+from numba import typeof, types
 from numpy.typing import DTypeLike
 
 from hotloop.kernels import barrier, steps, updates
@@ -165,12 +165,20 @@ def after(net, samples, rule, lazy, batch, meeting, thread, threads):
     call(lazy.parts.after, (plan, params, n, rule, lazy, batch, meeting, thread, threads))
 
 
-def ready(lazy: Lazy, dtype: DTypeLike) -> Lazy:
-    """The same with the addresses of its code, for parameters of this dtype."""
+@cache
+def _addresses(dtype: DTypeLike) -> Parts:
+    """Where the parts are, for parameters of this dtype."""
     vector, number, ints = np.zeros(0, dtype), np.zeros(0), types.int64[::1]
     rule = typeof(updates.Rule(0, number, 0.0, 0.0, 0.0, 0.0, vector, vector, vector, number))
-    net = types.int64[:, ::1], from_dtype(np.dtype(dtype))[::1]
-    rest = rule, typeof(lazy), typeof(Batch(0, 0, 0.0, 0)), ints, types.int64, types.int64
-    return lazy._replace(
-        parts=Parts(address(_before, *net, types.int32[::1], ints, ints, *rest), address(_after, *net, types.int64, *rest))
+    lazy = typeof(Lazy(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64)))
+    net, rest = (types.int64[:, ::1], typeof(vector)), (ints, types.int64, types.int64)
+    batch = rule, lazy, typeof(Batch(0, 0, 0.0, 0))
+    return Parts(
+        address(_before, *net, types.int32[::1], ints, ints, *batch, *rest),
+        address(_after, *net, types.int64, *batch, *rest),
     )
+
+
+def ready(lazy: Lazy, dtype: DTypeLike) -> Lazy:
+    """The same with the addresses of its code, for parameters of this dtype."""
+    return lazy._replace(parts=_addresses(np.dtype(dtype)))

@@ -4,10 +4,11 @@ Everything random is drawn from (seed, epoch, position in the epoch, layer, unit
 neither threads nor pieces nor sparse rows change a bit.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types, typeof
+from numba import typeof, types
 from numba.np.numpy_support import from_dtype
 from numpy.typing import DTypeLike
 
@@ -193,15 +194,24 @@ def limit_norms(net, regular, thread, threads):
     call(regular.parts.limit_norms, (plan, params, regular.max_norm, thread, threads))
 
 
+@cache
+def _signatures(dtype: DTypeLike) -> tuple[Any, ...]:
+    """The types of the arguments of each of the parts, for parameters of this dtype."""
+    regular = typeof(Regular(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(0), 0.0, 0, 0))
+    whole, plan, vector, meeting = types.int64, types.int64[:, ::1], from_dtype(np.dtype(dtype))[::1], types.int64[::1]
+    return Parts(
+        (plan, vector, whole, whole, whole, regular),
+        (plan, vector, whole, whole, regular),
+        (plan, vector, vector, vector, regular, meeting, whole, whole),
+        (plan, vector, types.float64, whole, whole),
+    )
+
+
 def ready(regular: Regular, dtype: DTypeLike) -> Regular:
     """The same with the addresses of what it needs, for parameters of this dtype."""
-    whole, plan, kind = types.int64, types.int64[:, ::1], typeof(regular)
-    vector, meeting = from_dtype(np.dtype(dtype))[::1], types.int64[::1]
     bounds = regular.l1 or regular.l2 or regular.clip_value or regular.clip_norm
-    needed = Parts(
-        address(_drop, plan, vector, whole, whole, whole, kind) if len(regular.dropout) else 0,
-        address(_add_noise, plan, vector, whole, whole, kind) if regular.noise else 0,
-        address(_bound_gradient, plan, vector, vector, vector, kind, meeting, whole, whole) if bounds else 0,
-        address(_limit_norms, plan, vector, types.float64, whole, whole) if regular.max_norm else 0,
-    )
-    return regular._replace(parts=needed)
+    needed = len(regular.dropout), regular.noise, bounds, regular.max_norm
+    if not any(needed):
+        return regular
+    parts, kinds = (_drop, _add_noise, _bound_gradient, _limit_norms), _signatures(np.dtype(dtype))
+    return regular._replace(parts=Parts(*(address(parts[i], *kinds[i]) if needed[i] else 0 for i in range(len(parts)))))

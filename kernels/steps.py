@@ -3,6 +3,7 @@
 Only the rule that a training asks for is compiled; see `jit.apart`.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,6 +112,7 @@ _PARTS = {
 }
 
 
+@cache
 def _address(code: int, dtype: DTypeLike) -> int:
     """Where the step of a rule is in this process; compiled, or loaded, when first asked for."""
     memory = types.NamedUniTuple(types.CPointer(from_dtype(np.dtype(dtype))), len(Memory._fields), Memory)
