@@ -99,7 +99,7 @@ class _Cache(FunctionCache):
     _impl_class = _CacheImpl
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load machine code. Numba would first load all that compiling needs, for 0.35 s, and SciPy with it."""
+        """Load machine code. Numba would first load all that compiling needs, for 0.35 s, much of SciPy with it."""
         try:
             rtsys.initialize(target_context)  # reference counts, all of it that machine code needs
             with self._guard_against_spurious_io_errors():

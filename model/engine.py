@@ -27,6 +27,7 @@ THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us,
 # The same within the first layer, for threads that divide a sample's step. Two of them were 1.55 times as fast as one
 # on dense rows before 256 x 4,096 weights, 1.0 before 784 x 1,024 and 0.8 before 784 x 128.
 COLUMNS_PAY = 500_000
+STARTS = 100  # times THREAD_PAYS, about 0.5 ms of work: before that much, threads are not started, which takes 0.3 ms
 LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
@@ -127,12 +128,13 @@ class Engine:
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
         if per_sample:
-            entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
-            work, most = entries, min(threads, entries // COLUMNS_PAY, int(plan[1, PADDED]) // LANES)
+            work = entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
+            most = min(threads, entries // COLUMNS_PAY, int(plan[1, PADDED]) // LANES)
         else:
             work = _products(plan) * 3 * min(batch_size, self.n)
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
+        self._row_work, self._done = work // (1 if per_sample else min(batch_size, self.n)), 0  # multiply-adds
         stride = int(plan[0, STRIDE])
         lists = size + (self.threads - 1) * stride if per_sample else block * stride * listed
         marks = layers + 1 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
@@ -158,6 +160,10 @@ class Engine:
     def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
         pace, size, rule = self._pace, self.batch_size, steps.ready(rule)
+        self._done += self._row_work * (stop - start)
+        if self._done < STARTS * THREAD_PAYS:
+            self._timed(1, start, stop, rule)
+            return float(self.scratch.total[0])
         if pace.probing():
             rows = max(size, (stop - start) // (PROBE_SHARE * size) * size)
             awake = min(stop, start + size)  # threads that slept need a millisecond to wake up: not measured
