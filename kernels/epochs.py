@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, updates
+from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product
 from hotloop.kernels.jit import inner, inner_with_arrays, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
@@ -278,26 +278,15 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
 @inner
 def _step(net, rule, regular, lr, scratch, thread, threads):
     """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
-    plan, params = net
-    grad, squares, meeting = rule.grad, scratch.squares, scratch.meeting
-    blocks = squares.shape[0]
-    first, last = blocks * thread // threads, blocks * (thread + 1) // threads
-    begin, end = min(params.shape[0], first * regularize.BLOCK), min(params.shape[0], last * regularize.BLOCK)
-    if regular.l1 > 0.0 or regular.l2 > 0.0:
-        regularize.penalise(plan, params, grad, regular.l1, regular.l2, begin, end)
-    if regular.clip_value > 0.0:
-        regularize.clip_values(grad, regular.clip_value, begin, end)
-    if regular.clip_norm > 0.0:
-        regularize.sum_squares(grad, squares, first, last)
-        barrier.wait(meeting, threads)
-        regularize.scale_to_norm(grad, squares, regular.clip_norm, begin, end)
-    if rule.code != updates.GRADIENT_ONLY:
-        updates.apply(rule, params, begin, end, lr)
+    grad, squares, meeting, params = rule.grad, scratch.squares, scratch.meeting, net.params
+    _, _, begin, end = regularize.share(params.shape[0], squares.shape[0], thread, threads)
+    regularize.bound_gradient(net, grad, squares, regular, meeting, thread, threads)
+    steps.apply(rule, params, begin, end, lr)
     barrier.wait(meeting, threads)
     if thread == 0:
-        updates.tick(rule)
+        steps.tick(rule)
     if regular.max_norm > 0.0:
-        regularize.limit_norms(plan, params, regular.max_norm, thread, threads)
+        regularize.limit_norms(net, regular, thread, threads)
         barrier.wait(meeting, threads)
 
 
@@ -309,31 +298,22 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
     params and the buffers of the rule change in place. With an empty rule.grad the step is plain SGD without penalties,
     of at most BLOCK rows, straight into the weights.
     """
-    params, rates, direct, meeting = net.params, rule.rates, rule.grad.shape[0] == 0, scratch.meeting
-    sparse_first, total, step = scratch.lazy, scratch.total[0], int(rule.clock[0])
-    is_lazy = sparse_first.done.shape[0] > 0
+    params, rates, direct, first_layer = net.params, rule.rates, rule.grad.shape[0] == 0, scratch.lazy
+    meeting, total, step = scratch.meeting, scratch.total[0], int(rule.clock[0])
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
         lr = rates[min(position // batch_size, rates.shape[0] - 1)]
         scale = cast((-lr if direct else 1.0) / rows, params[0])
         into = pointer(params, 0) if direct else pointer(rule.grad, 0)
-        if is_lazy:
-            if thread == 0:
-                lazy.meet(sparse_first, samples, position, rows)
-            barrier.wait(meeting, threads)
-            lazy.catch_up(net, rule, sparse_first, lr, step, thread, threads)
-            barrier.wait(meeting, threads)
+        batch = lazy.Batch(position, rows, lr, step)
+        if first_layer.parts.before != 0:
+            lazy.before(net, samples, rule, first_layer, batch, meeting, thread, threads)
         total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
-        if is_lazy:
-            lazy.move(net, rule, sparse_first, lr, step, thread, threads)
-            barrier.wait(meeting, threads)
-            if thread == 0:
-                updates.tick(rule)
+        if first_layer.parts.after != 0:
+            lazy.after(net, samples, rule, first_layer, batch, meeting, thread, threads)
         elif not direct:
             _step(net, rule, regular, lr, scratch, thread, threads)
         step += 1
-    if is_lazy and stop == samples.order.shape[0]:  # at the end of an epoch: where pieces end must not change a bit
-        lazy.settle(net, rule, sparse_first, rates[0], step, thread, threads)
     if thread == 0:
         scratch.total[0] = total
     return total

@@ -84,6 +84,7 @@ def _open(address, x):
         _array(book, FIRST, real),
         _array(book, SECOND, real),
         _array(book, CLOCK, double),
+        codes[5],
     )
     regular = regularize.Regular(
         constants[4],
@@ -95,6 +96,7 @@ def _open(address, x):
         constants[9],
         codes[2],
         codes[3],
+        regularize.Parts(codes[6], codes[7], codes[8], codes[9]),
     )
     scratch = epochs.Scratch(
         _array(book, WORK, real),
@@ -105,7 +107,7 @@ def _open(address, x):
         _array(book, SQUARES, real),
         _array(book, TOTAL, double),
         _array(book, MEETING, whole),
-        lazy.Lazy(codes[:0], index[:0], codes[:0]),
+        lazy.Lazy(codes[:0], index[:0], codes[:0], lazy.Parts(0, 0)),
     )
     scratch.total[0] = 0.0
     codes[3] += 1  # every row is an epoch of its own to dropout and noise

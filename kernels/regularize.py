@@ -4,12 +4,16 @@ Everything random is drawn from (seed, epoch, position in the epoch, layer, unit
 neither threads nor pieces nor sparse rows change a bit.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import typeof, types
+from numba.np.numpy_support import from_dtype
+from numpy.typing import DTypeLike
 
-from hotloop.kernels import random
-from hotloop.kernels.jit import inner
+from hotloop.kernels import barrier, random
+from hotloop.kernels.jit import address, apart, call, inner
 from hotloop.kernels.network import BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import LANES, cast, dot, fma, make_buffer, pointer
 
@@ -19,6 +23,15 @@ HALVES = 65536  # a unit's fate is 16 random bits
 _MASK = np.uint64(HALVES - 1)
 
 lanes_buffer = make_buffer(LANES)
+
+
+class Parts(NamedTuple):
+    """Where the code of each way to regularise is in this process, see `jit.apart`; 0 where a run does without."""
+
+    drop: int = 0
+    add_noise: int = 0
+    bound_gradient: int = 0
+    limit_norms: int = 0
 
 
 class Regular(NamedTuple):
@@ -33,6 +46,7 @@ class Regular(NamedTuple):
     noise: float  # standard deviation of what is added to inputs
     seed: int
     epoch: int
+    parts: Parts = Parts()  # see `ready`
 
 
 @inner
@@ -80,8 +94,8 @@ def scale_to_norm(grad, squares, bound, begin, end):
             slope[i] *= factor
 
 
-@inner
-def limit_norms(plan, params, bound, thread, threads):
+@apart
+def _limit_norms(plan, params, bound, thread, threads):
     """Scale the weights into every unit down to a norm of `bound`, for this thread's share of the units.
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014, section 5.1.
@@ -105,8 +119,8 @@ def limit_norms(plan, params, bound, thread, threads):
                     weight[k * padded + lane] *= factors[lane]
 
 
-@inner
-def drop(plan, work, layer, r, position, regular):
+@apart
+def _drop(plan, work, layer, r, position, regular):
     """Drop units of a layer for row r, which is at `position` of the epoch: value and slope 0, else 1 / (1 - share)."""
     width, share = plan[layer, WIDTH], np.uint64(np.round(regular.dropout[layer] * HALVES))
     value = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE])
@@ -123,10 +137,81 @@ def drop(plan, work, layer, r, position, regular):
             slope[at + lane] *= factor
 
 
-@inner
-def add_noise(plan, work, r, position, regular):
+@apart
+def _add_noise(plan, work, r, position, regular):
     """Add normal noise to the inputs of row r, which is at `position` of the epoch."""
     row, width = pointer(work, plan[0, VALUE] + r * plan[0, STRIDE]), plan[0, WIDTH]
     for j in range(width):
         draw = random.normal(regular.seed, random.NOISE, regular.epoch, position * width + j)
         row[j] += cast(regular.noise * draw, row[j])
+
+
+@apart
+def _bound_gradient(plan, params, grad, squares, regular, meeting, thread, threads):
+    """Add the penalties to the gradient and clip it; each thread its share."""
+    first, last, begin, end = share(params.shape[0], squares.shape[0], thread, threads)
+    if regular.l1 > 0.0 or regular.l2 > 0.0:
+        penalise(plan, params, grad, regular.l1, regular.l2, begin, end)
+    if regular.clip_value > 0.0:
+        clip_values(grad, regular.clip_value, begin, end)
+    if regular.clip_norm > 0.0:
+        sum_squares(grad, squares, first, last)
+        barrier.wait(meeting, threads)
+        scale_to_norm(grad, squares, regular.clip_norm, begin, end)
+
+
+@inner
+def share(n, blocks, thread, threads):
+    """A thread's blocks first .. last of a buffer of n elements, and these elements begin .. end."""
+    first, last = blocks * thread // threads, blocks * (thread + 1) // threads
+    return first, last, min(n, first * BLOCK), min(n, last * BLOCK)
+
+
+@inner
+def drop(plan, work, layer, r, position, regular):
+    """Drop units of a layer for row r, which is at `position` of the epoch: value and slope 0, else 1 / (1 - share)."""
+    call(regular.parts.drop, (plan, work, layer, r, position, regular))
+
+
+@inner
+def add_noise(plan, work, r, position, regular):
+    """Add normal noise to the inputs of row r, which is at `position` of the epoch."""
+    call(regular.parts.add_noise, (plan, work, r, position, regular))
+
+
+@inner
+def bound_gradient(net, grad, squares, regular, meeting, thread, threads):
+    """Add the penalties to the gradient and clip it, if anything asks for it; each thread its share."""
+    if regular.parts.bound_gradient != 0:
+        plan, params = net
+        call(regular.parts.bound_gradient, (plan, params, grad, squares, regular, meeting, thread, threads))
+
+
+@inner
+def limit_norms(net, regular, thread, threads):
+    """Scale the weights into every unit down to a norm of max_norm, for this thread's share of the units."""
+    plan, params = net
+    call(regular.parts.limit_norms, (plan, params, regular.max_norm, thread, threads))
+
+
+@cache
+def _signatures(dtype: DTypeLike) -> tuple[Any, ...]:
+    """The types of the arguments of each of the parts, for parameters of this dtype."""
+    regular = typeof(Regular(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(0), 0.0, 0, 0))
+    whole, plan, vector, meeting = types.int64, types.int64[:, ::1], from_dtype(np.dtype(dtype))[::1], types.int64[::1]
+    return Parts(
+        (plan, vector, whole, whole, whole, regular),
+        (plan, vector, whole, whole, regular),
+        (plan, vector, vector, vector, regular, meeting, whole, whole),
+        (plan, vector, types.float64, whole, whole),
+    )
+
+
+def ready(regular: Regular, dtype: DTypeLike) -> Regular:
+    """The same with the addresses of what it needs, for parameters of this dtype."""
+    bounds = regular.l1 or regular.l2 or regular.clip_value or regular.clip_norm
+    needed = len(regular.dropout), regular.noise, bounds, regular.max_norm
+    if not any(needed):
+        return regular
+    parts, kinds = (_drop, _add_noise, _bound_gradient, _limit_norms), _signatures(np.dtype(dtype))
+    return regular._replace(parts=Parts(*(address(parts[i], *kinds[i]) if needed[i] else 0 for i in range(len(parts)))))

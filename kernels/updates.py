@@ -8,10 +8,8 @@ Zero gradients move no zero parameter, so the padding of a network stays zero.
 from math import sqrt  # not np.sqrt, which numba-cuda lacks
 from typing import Any, NamedTuple
 
-from numba import carray
-
-from hotloop.kernels.jit import inner, inner_with_arrays, jit
-from hotloop.kernels.simd import cast, fma, pointer
+from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.simd import cast, fma
 
 (
     SGD,
@@ -56,6 +54,7 @@ class Rule(NamedTuple):
     first: Any  # (n_params,) velocity, mean of gradients or of parameters; (0,) where the rule has none
     second: Any  # (n_params,) mean of squares; (0,) where the rule has none
     clock: Any  # (3,) float64: steps done, beta1 ** steps, beta2 ** steps
+    part: int = 0  # where the code of its step is, see `steps.ready`; 0: it moves no parameters by the gradient
 
 
 @inner
@@ -236,44 +235,3 @@ def averaged(params, grad, mean, lr, share):
     for i in range(params.shape[0]):
         p = params[i]
         params[i], mean[i] = averaged_element(p, grad[i], mean[i], cast(lr, p), cast(share, p))
-
-
-@inner_with_arrays
-def apply(rule, params, begin, end, lr):
-    """Move params[begin:end] by the gradient, and set the gradient back to zero; the clock is left to `tick`."""
-    steps, power1, power2 = rule.clock[0] + 1.0, rule.clock[1] * rule.beta1, rule.clock[2] * rule.beta2
-    # Without slices: each would cost an atomic reference count, which threads fight over.
-    p, g, first, second = (
-        carray(pointer(params, begin), (end - begin,)),
-        carray(pointer(rule.grad, begin), (end - begin,)),
-        carray(pointer(rule.first, begin), (end - begin,)),
-        carray(pointer(rule.second, begin), (end - begin,)),
-    )
-    if rule.code == SGD:
-        sgd(p, g, lr)
-    elif rule.code == MOMENTUM:
-        momentum(p, g, first, lr, rule.beta1)
-    elif rule.code == NESTEROV:
-        nesterov(p, g, first, lr, rule.beta1)
-    elif rule.code == ADAM:
-        adam(p, g, first, second, lr, rule.beta1, rule.beta2, rule.eps, rule.weight_decay, power1, power2)
-    elif rule.code == RMSPROP:
-        rmsprop(p, g, first, second, lr, rule.beta1, rule.beta2, rule.eps)
-    elif rule.code == ADAGRAD:
-        adagrad(p, g, first, lr, rule.eps)
-    elif rule.code == ADADELTA:
-        adadelta(p, g, first, second, lr, rule.beta2, rule.eps)
-    elif rule.code == LION:
-        lion(p, g, first, lr, rule.beta1, rule.beta2, rule.weight_decay)
-    elif rule.code == AVERAGED:
-        averaged(p, g, first, lr, 1.0 / max(1.0, steps - rule.eps))
-    for i in range(end - begin):
-        g[i] = cast(0.0, g[i])
-
-
-@inner
-def tick(rule):
-    """A step is done."""
-    rule.clock[0] += 1.0
-    rule.clock[1] *= rule.beta1
-    rule.clock[2] *= rule.beta2

@@ -11,12 +11,11 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import epochs, regularize, updates
-from hotloop.kernels.lazy import Lazy
+from hotloop.kernels import epochs, lazy, regularize, steps, updates
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
@@ -28,6 +27,7 @@ THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us,
 # The same within the first layer, for threads that divide a sample's step. Two of them were 1.55 times as fast as one
 # on dense rows before 256 x 4,096 weights, 1.0 before 784 x 1,024 and 0.8 before 784 x 128.
 COLUMNS_PAY = 500_000
+STARTS = 100  # times THREAD_PAYS, about 0.5 ms of work: before that much, threads are not started, which takes 0.3 ms
 LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
@@ -119,7 +119,7 @@ class Engine:
         self.order = np.arange(self.n)
         layers = len(network.plan) - 1
         regularization = regularization or Regularization()
-        self.regular = regularization.for_kernels(layers, seed)
+        self.regular = regularization.for_kernels(layers, network.params.dtype, seed)
         density = rows.density()
         sparse = rows.compressed or density < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
         listed = int(sparse and not regularization.changes_inputs(layers))
@@ -129,12 +129,13 @@ class Engine:
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
         if per_sample:
-            entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
-            work, most = entries, min(threads, entries // COLUMNS_PAY, int(plan[1, PADDED]) // LANES)
+            work = entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
+            most = min(threads, entries // COLUMNS_PAY, int(plan[1, PADDED]) // LANES)
         else:
             work = _products(plan) * 3 * min(batch_size, self.n)
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
+        self._row_work, self._done = work // (1 if per_sample else min(batch_size, self.n)), 0  # multiply-adds
         listed_rows = block * int(listed and rows.compressed)
         lists = size if per_sample else int(plan[0, STRIDE]) * listed_rows
         marks = (blocks_of(int(plan[0, WIDTH]), int(plan[1, PADDED])) + 1) * listed_rows + (layers + 1) * per_sample
@@ -148,7 +149,7 @@ class Engine:
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
             np.zeros(1, np.int64),
-            _lazy(rows, batch_size, lazy_from),
+            _lazy(rows, batch_size, lazy_from, dtype),
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
         self.whole = window if per_sample else min(batch_size, self.n)  # rows that no piece divides
@@ -162,7 +163,11 @@ class Engine:
 
     def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
-        pace, size = self._pace, self.whole
+        pace, size, rule = self._pace, self.whole, steps.ready(rule)
+        self._done += self._row_work * (stop - start)
+        if self._done < STARTS * THREAD_PAYS:
+            self._timed(1, start, stop, rule)
+            return float(self.scratch.total[0])
         if pace.probing():
             rows = max(size, (stop - start) // (PROBE_SHARE * size) * size)
             awake = min(stop, start + size)  # threads that slept need a millisecond to wake up: not measured
@@ -243,17 +248,21 @@ def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int
         other.result()
 
 
-def _lazy(rows: Rows, batch_size: int, steps: int | None) -> Lazy:
-    """Whether, and with what memory, only the rows of weights that a batch meets are moved, `steps` steps being done.
+def _lazy(rows: Rows, batch_size: int, done: int | None, dtype: DTypeLike) -> lazy.Lazy:
+    """Whether, and with what memory, only the rows of weights that a batch meets are moved, `done` steps being done.
 
-    Where a batch meets a good part of them, moving all is faster. steps None: all are moved.
+    Where a batch meets a good part of them, moving all is faster. done None: all are moved.
     """
+    if done is None or not rows.compressed or rows.density() * batch_size >= LAZY_BELOW:
+        return no_lazy_rows()
     features = rows.arrays.X.shape[1]
-    if not (steps is not None and rows.compressed and rows.density() * batch_size < LAZY_BELOW):
-        features = 0
-    return Lazy(
-        np.full(features, steps or 0, np.int64), np.zeros(features, np.int32), np.zeros(min(features, 1), np.int64)
-    )
+    memory = lazy.Lazy(np.full(features, done, np.int64), np.zeros(features, np.int32), np.zeros(1, np.int64))
+    return lazy.ready(memory, dtype)
+
+
+def no_lazy_rows() -> lazy.Lazy:
+    """The memory of a first layer whose rows are all moved."""
+    return lazy.Lazy(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
 def _products(plan: NDArray[np.int64]) -> int:

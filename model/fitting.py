@@ -86,7 +86,7 @@ class Fitting:
         self.rates = course.rates if course else Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
         self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
         self.kept = model.params.copy()  # what to go back to: see _reason
-        self.start = model.params.copy()  # of the running epoch
+        self.start = np.empty_like(model.params)  # those before the running epoch
         self.constant_loss = training.objective.constant_loss()
         self.best_score, self.waited = math.inf, 0
         self.step, self.passes, self.total = 0, 0, 0.0  # steps taken, passes over rows done, losses of this epoch
@@ -268,7 +268,9 @@ class Fitting:
                 found = figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
             row |= {f"val_{name}": value for name, value in found.items()}
         self.history.append(row)
-        self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in row if name.endswith(("loss", "accuracy", "r2"))))
+        if self.bar.enabled:
+            shown = (name for name in row if name.endswith(("loss", "accuracy", "r2")))
+            self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in shown))
         diverged = not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0])
         reason = "diverged" if diverged else self._reason(row)
         self.rates.see(row)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hotloop import check
 from hotloop.engine import Engine
-from hotloop.kernels import online
+from hotloop.kernels import online, steps
 from hotloop.kernels.updates import Rule
 from hotloop.mlp import MLP
 from hotloop.objectives import CUSTOM, Objective
@@ -40,7 +40,7 @@ class Learner:
         self, model: MLP, engine: Engine, rule: Rule, course: "Course", read: Callable[[ArrayLike], Objective]
     ) -> None:
         self.model, self._read, self._rate, self._lr, self._course = model, read, rule.rates, 0.0, course
-        samples, regular, scratch = engine.samples, engine.regular, engine.scratch
+        samples, regular, scratch, rule = engine.samples, engine.regular, engine.scratch, steps.ready(rule)
         self._truth = samples.labels if len(samples.labels) else samples.targets[0]
         self._known: dict[Any, Any] = {}
         self._truth_at = memoryview(self._truth)  # a third of the time to write to
@@ -50,7 +50,7 @@ class Learner:
         self._arrays: dict[str, NDArray[Any]] = {  # alive as long as their addresses are in the book
             "plan": engine.network.plan,
             "starts": samples.inputs.start,
-            "codes": np.array([engine.code, rule.code, regular.seed, 0, samples.listed]),
+            "codes": np.array([engine.code, rule.code, regular.seed, 0, samples.listed, rule.part, *regular.parts]),
             "constants": np.array([*constants, regular.clip_norm, regular.max_norm, regular.noise]),
             "dropout": regular.dropout,
             "params": model.params,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from hotloop import check
-from hotloop.kernels.regularize import Regular
+from hotloop.kernels import regularize
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Regularization:
         """Whether the rows a network sees are not the rows given."""
         return self.input_noise > 0.0 or self.shares(layers)[0] > 0.0
 
-    def for_kernels(self, layers: int, seed: int, epoch: int = 0) -> Regular:
-        """The same for a network of so many weight layers, in one epoch."""
+    def for_kernels(self, layers: int, dtype: DTypeLike, seed: int, epoch: int = 0) -> regularize.Regular:
+        """The same for a network of so many weight layers of this dtype, in one epoch."""
         shares = np.array(self.shares(layers))
-        return Regular(
+        regular = regularize.Regular(
             float(self.l1),
             float(self.l2),
             float(self.clip_value or 0.0),
@@ -73,3 +73,4 @@ class Regularization:
             seed,
             epoch,
         )
+        return regularize.ready(regular, dtype)

@@ -7,7 +7,7 @@ every machine rounds alike: no mathematical library has a say in the bits of a t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,14 @@ Floats = NDArray[np.float64]
 UNITS = ("epoch", "step")
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """A schedule that remembers: every run calls what `begin` returns, and shows it the figures of every epoch."""
-
-    def begin(self) -> Schedule:
-        """The schedule of one run, from its start; its `see(figures)`, if it has one, gets a row of the history."""
-
-
 def begin(schedule: Schedule) -> Schedule:
-    """The schedule for a new run."""
-    return schedule.begin() if isinstance(schedule, Stateful) else schedule
+    """The schedule for a new run.
+
+    One that remembers has a method `begin`, which gives the schedule of one run from its start; that one's
+    `see(figures)`, if it has it, gets every row of the history.
+    """
+    start = getattr(schedule, "begin", None)
+    return start() if callable(start) else schedule
 
 
 def factors(schedule: Schedule, step: NDArray[np.int64], steps: int) -> Floats | list[Any]:

@@ -296,7 +296,7 @@ class Trainer:
 
     def make_engine(self, model: MLP, data: Set, batch_size: int, steps: int) -> Engine:
         """The working memory for training on this data, `steps` steps after the first."""
-        changes_inputs = self.regularization.changes_inputs(len(model.weights))
+        changes_inputs = self.regularization.changes_inputs(len(model.sizes) - 1)
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
         lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
         lazy = lazy and not changes_inputs  # noise moves every weight
@@ -348,13 +348,14 @@ class Trainer:
 
     def suits(self, model: MLP, data: Set) -> None:
         """Refuse what the optimiser or the regularisation cannot do with this model."""
-        self.regularization.shares(len(model.weights))
+        layers = len(model.sizes) - 1
+        self.regularization.shares(layers)
         if isinstance(self.optimizer, AveragedSGD) and self.regularization.max_norm:
             raise ValueError("optimizer: AveragedSGD got max_norm beside it, but its mean is taken before that.")
         if isinstance(self.optimizer, PassiveAggressive):
-            plain = self.regularization.direct and not self.regularization.changes_inputs(len(model.weights))
+            plain = self.regularization.direct and not self.regularization.changes_inputs(layers)
             one_slope = len(data.objective.labels) or model.sizes[-1] == 1
-            if not (len(model.weights) == 1 and self.batch_size == 1 and one_slope and plain):
+            if not (layers == 1 and self.batch_size == 1 and one_slope and plain):
                 raise ValueError(
                     "optimizer: PassiveAggressive needs one layer, batch_size 1, one output or class labels, and no "
                     "penalties, clipping, input dropout or noise."

@@ -5,13 +5,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hotloop import MLP, SGD, Standardizer, Trainer
-from hotloop.kernels import jit
+from hotloop import MLP, SGD, Adadelta, Adagrad, Adam, AveragedSGD, Lion, RMSprop, Standardizer, Trainer
+from hotloop.engine import no_lazy_rows
+from hotloop.kernels import jit, lazy
 
 Step = tuple[str, Callable[[], object]]
+
+OPTIMIZERS = {
+    "momentum": SGD(momentum=0.5),
+    "Nesterov momentum": SGD(momentum=0.5, nesterov=True),
+    **{type(one).__name__: one for one in (Adam(), RMSprop(), Adagrad(), Adadelta(), Lion(), AveragedSGD())},
+}
+REGULARIZATION = {"l2": 0.1, "dropout": [0.1, 0.1], "input_noise": 0.1, "max_norm": 1.0}
 
 
 @dataclass(frozen=True)
@@ -55,17 +64,25 @@ def _steps() -> Iterator[Step]:
     for dtype in ("float32", "float64"):
         X, y = np.eye(4, dtype=dtype), np.arange(4) % 2
         model = MLP([4, 2, 2], output="softmax", init="zeros", dtype=dtype)
-        per_sample, mini_batch = (Trainer(batch_size=n, epochs=1, progress=False) for n in (1, 2))
+        per_sample, mini_batch = _fitting(1), _fitting(2)
         yield f"{dtype}: first weights", partial(_draw_weights, dtype)
         yield f"{dtype}: standardize", partial(_standardize, dtype)
         yield f"{dtype}: per-sample training", partial(per_sample.fit, model, X, y)
         yield f"{dtype}: mini-batch training", partial(mini_batch.fit, model, X, y)
+        for name, rule in OPTIMIZERS.items():
+            yield f"{dtype}: {name}", partial(_fitting(optimizer=rule).fit, model, X, y)
+        yield f"{dtype}: regularisation", partial(_fitting(optimizer=SGD(), **REGULARIZATION).fit, model, X, y)
+        yield f"{dtype}: very sparse rows", partial(lazy.ready, no_lazy_rows(), dtype)
         for optimizer in (SGD(), SGD(momentum=0.5)):  # a rule with state takes another kernel than one without
             learner = Trainer(optimizer=optimizer)
             yield f"{dtype}: learn_one, momentum {optimizer.momentum}", partial(learner.learn_one, model, X[0], 0)
         yield f"{dtype}: evaluate", partial(mini_batch.evaluate, model, X, y)
         yield f"{dtype}: predict", partial(model.predict, X)
         yield f"{dtype}: predict_one", partial(model.predict_one, X[0])
+
+
+def _fitting(batch_size: int = 2, **options: Any) -> Trainer:
+    return Trainer(batch_size=batch_size, epochs=1, progress=False, **options)
 
 
 def _draw_weights(dtype: str) -> None:

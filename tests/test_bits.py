@@ -134,7 +134,8 @@ def test_bits_on_threads(monkeypatch: pytest.MonkeyPatch, threads: int, form: st
     kernel: Callable[..., float] = epochs.mini_batch
 
     def watched(*arguments: Any) -> float:
-        seen.add(arguments[-2:])
+        if arguments[3] > arguments[2]:  # compiling takes a piece of no rows, on one thread
+            seen.add(arguments[-2:])
         return kernel(*arguments)
 
     monkeypatch.setattr(epochs, "mini_batch", watched)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hotloop import MLP, engine, inputs, layout
 from hotloop.engine import Engine, replan
-from hotloop.kernels import activations, epochs, losses
+from hotloop.kernels import activations, epochs, losses, steps
 from hotloop.kernels.network import Network
 from hotloop.kernels.updates import Rule
 from hotloop.objectives import bind
@@ -41,7 +41,7 @@ class Kit:
         return float(epochs.per_sample(net, samples, start, stop, code, self.rule, regular, scratch, 0, 1))
 
     def mini_batch(self, start: int, stop: int, batch_size: int, rule: Rule | None = None) -> float:
-        kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, rule or self.rule
+        kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, steps.ready(rule or self.rule)
         net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
         return float(epochs.mini_batch(net, samples, start, stop, batch_size, code, rule, regular, scratch, 0, 1))
 

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
+from numba import types
 
 from hotloop.kernels import epochs, jit
+from hotloop.kernels.simd import pointer
 
 # One small kernel: half a second to compile.
 SMALL = """
@@ -82,6 +85,52 @@ def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in kept(tmp_path)} == before
 
 
+def test_loading_loads_no_compiler(tmp_path: Path) -> None:
+    """Numba registers what it can compile, and imports much of SciPy, when it first compiles; to load needs neither."""
+    run(SMALL, tmp_path)
+    code = SMALL + "import sys\nprint('numba.np.linalg' in sys.modules, 'scipy.linalg' in sys.modules)\n"
+    code += "import numba\nprint(numba.njit(lambda x: x @ x)(np.ones((2, 2))).tolist())  # and it still compiles\n"
+    expected = "1 0\nFalse False\n[[2.0, 2.0], [2.0, 2.0]]"
+    assert run(code, tmp_path)[0] == expected
+
+
+PARTS = """
+import numpy as np
+from hotloop.kernels import jit, updates
+from hotloop.optimizers import Adam, SGD
+from hotloop.kernels import steps
+params, grad = np.ones(20, np.float32), np.ones(20, np.float32)
+rule = Adam(lr=0.5).rule(np.ones(1), grad, Adam().init(params))
+assert rule.part == 0 and steps.ready(rule).part != 0 == steps.ready(rule._replace(grad=grad[:0])).part
+print(jit.compiled_and_loaded())
+"""
+
+
+def test_a_part_has_a_file_of_its_own_and_is_compiled_alone(tmp_path: Path) -> None:
+    assert run(PARTS, tmp_path)[0] == "(1, 0)"
+    assert [path.name.partition("-")[0] for path in kept(tmp_path, "nbi")] == ["steps._adam"]
+    assert run(PARTS, tmp_path)[0] == "(0, 1)"
+
+
+def test_a_part_is_called_by_its_address() -> None:
+    here = jit.address(_add, types.CPointer(types.float32), types.int64, types.UniTuple(types.float64, 2))
+    values = np.zeros(5, np.float32)
+    _call_by_address(values, here)
+    assert values.tolist() == [3.5, 3.5, 3.5, 0.0, 0.0]
+    assert here == jit.address(_add, types.CPointer(types.float32), types.int64, types.UniTuple(types.float64, 2))
+
+
+@jit.apart
+def _add(at, n, terms):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        at[i] += terms[0] + terms[1]
+
+
+@numba.njit
+def _call_by_address(values, here):  # type: ignore[no-untyped-def]
+    jit.call(here, (pointer(values, 0), 3, (1.0, 2.5)))
+
+
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
 def test_damaged_files_are_compiled_again_and_replaced(tmp_path: Path, suffix: str) -> None:
     run(SMALL, tmp_path)
@@ -145,7 +194,7 @@ def test_every_kernel_has_the_options_of_the_one_decorator() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["activations", "dense", "epochs", "losses", "network", "random", "scalar", "sparse", "updates"]
+    "name", ["activations", "dense", "epochs", "losses", "network", "random", "scalar", "sparse", "steps", "updates"]
 )
 def test_no_kernel_file_asks_numba_for_other_options(name: str) -> None:
     source = Path(str(importlib.import_module(f"hotloop.kernels.{name}").__file__)).read_text(encoding="utf-8")

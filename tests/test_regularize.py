@@ -41,9 +41,9 @@ def clip_norm(grad, squares, bound, ends):
 
 
 @numba.njit
-def limit_norms(plan, params, bound, threads):
+def limit_norms(net, regular, threads):
     for thread in range(threads):
-        regularize.limit_norms(plan, params, bound, thread, threads)
+        regularize.limit_norms(net, regular, thread, threads)
 
 
 @numba.njit
@@ -128,7 +128,7 @@ def test_limited_norms(sizes: list[int], dtype: str, threads: int) -> None:
     exact = [reference.limited(weight, 1.5) for weight in model.weights]
     below = [np.linalg.norm(weight.astype(float), axis=0) < 1.4999 for weight in model.weights]
     before, biases = [weight.copy() for weight in model.weights], [bias.copy() for bias in model.biases]
-    limit_norms(model._network.plan, model.params, 1.5, threads)
+    limit_norms(model._network, Regularization(max_norm=1.5).for_kernels(len(below), dtype, 0), threads)
     for found, wanted, old, small in zip(model.weights, exact, before, below, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=10 * tolerance(dtype))
         assert found[:, small].tobytes() == old[:, small].tobytes()
@@ -140,7 +140,7 @@ def test_limited_norms(sizes: list[int], dtype: str, threads: int) -> None:
 def test_dropped_units_are_the_twins(share: float, dtype: str) -> None:
     sizes = [3, 19, 8, 2]
     plan, size = make_plan(sizes, [0, 0, 0], True, 4)
-    regular = Regularization(dropout=[share] * 3).for_kernels(3, seed=2**40 + 5, epoch=7)
+    regular = Regularization(dropout=[share] * 3).for_kernels(3, dtype, seed=2**40 + 5, epoch=7)
     for layer in (0, 1, 2):
         for r, position in ((0, 0), (3, 1), (2, 123_456)):
             work = np.random.default_rng(1).normal(size=size).astype(dtype)
@@ -162,14 +162,14 @@ def test_a_draw_equal_to_the_share_keeps_its_unit() -> None:
     for unit, drawn in enumerate(bits):
         for share, kept in ((drawn / 65536, True), ((drawn + 1) / 65536, False)):
             work = np.ones(size)
-            drop(plan, work, 1, 0, 0, Regularization(dropout=[0.0, share]).for_kernels(2, 9))
+            drop(plan, work, 1, 0, 0, Regularization(dropout=[0.0, share]).for_kernels(2, "float64", 9))
             assert (work[plan[1, VALUE] + unit] > 0) == kept
 
 
 @both
 def test_noise_is_the_twins(dtype: str) -> None:
     plan, size = make_plan([5, 2], [0], True, 3)
-    regular = Regularization(input_noise=0.25).for_kernels(1, seed=11, epoch=2)
+    regular = Regularization(input_noise=0.25).for_kernels(1, dtype, seed=11, epoch=2)
     work = np.random.default_rng(1).normal(size=size).astype(dtype)
     before = work.copy()
     add_noise(plan, work, 2, 77, regular)
@@ -183,7 +183,7 @@ def test_noise_is_the_twins(dtype: str) -> None:
 @settings(max_examples=40, derandomize=True, deadline=None)
 def test_any_draw_of_dropout(seed: int, position: int, epoch: int, share: float) -> None:
     plan, size = make_plan([2, 9, 2], [0, 0], True, 1)
-    regular = Regularization(dropout=[0.0, share]).for_kernels(2, seed, epoch)
+    regular = Regularization(dropout=[0.0, share]).for_kernels(2, "float64", seed, epoch)
     if not share:
         assert regular.dropout.shape == (0,)
         return

@@ -1,0 +1,149 @@
+"""The step of a rule over a range of the parameters: each rule a part of its own, called by its address.
+
+Only the rule that a training asks for is compiled; see `jit.apart`.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray, types
+from numba.np.numpy_support import from_dtype
+from numpy.typing import DTypeLike
+
+from hotloop.kernels import updates
+from hotloop.kernels.jit import address, apart, call, inner, inner_with_arrays
+from hotloop.kernels.simd import cast, pointer
+
+
+class Memory(NamedTuple):
+    """Pointers to the first of the elements that a step moves."""
+
+    param: Any
+    grad: Any
+    first: Any
+    second: Any
+
+
+class Numbers(NamedTuple):
+    """The numbers of one step; see updates.Rule."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    step: float  # counted from 1
+    power1: float  # beta1 ** step
+    power2: float  # beta2 ** step
+
+
+@inner_with_arrays
+def _vectors(memory, n):
+    """The memory as arrays (n,)."""
+    p, g, first, second = memory
+    return carray(p, (n,)), carray(g, (n,)), carray(first, (n,)), carray(second, (n,))
+
+
+@apart
+def _sgd(memory, n, c):
+    p, g, _, _ = _vectors(memory, n)
+    updates.sgd(p, g, c.lr)
+
+
+@apart
+def _momentum(memory, n, c):
+    p, g, first, _ = _vectors(memory, n)
+    updates.momentum(p, g, first, c.lr, c.beta1)
+
+
+@apart
+def _nesterov(memory, n, c):
+    p, g, first, _ = _vectors(memory, n)
+    updates.nesterov(p, g, first, c.lr, c.beta1)
+
+
+@apart
+def _adam(memory, n, c):
+    p, g, first, second = _vectors(memory, n)
+    updates.adam(p, g, first, second, c.lr, c.beta1, c.beta2, c.eps, c.weight_decay, c.power1, c.power2)
+
+
+@apart
+def _rmsprop(memory, n, c):
+    p, g, first, second = _vectors(memory, n)
+    updates.rmsprop(p, g, first, second, c.lr, c.beta1, c.beta2, c.eps)
+
+
+@apart
+def _adagrad(memory, n, c):
+    p, g, first, _ = _vectors(memory, n)
+    updates.adagrad(p, g, first, c.lr, c.eps)
+
+
+@apart
+def _adadelta(memory, n, c):
+    p, g, first, second = _vectors(memory, n)
+    updates.adadelta(p, g, first, second, c.lr, c.beta2, c.eps)
+
+
+@apart
+def _lion(memory, n, c):
+    p, g, first, _ = _vectors(memory, n)
+    updates.lion(p, g, first, c.lr, c.beta1, c.beta2, c.weight_decay)
+
+
+@apart
+def _averaged(memory, n, c):
+    p, g, first, _ = _vectors(memory, n)
+    updates.averaged(p, g, first, c.lr, 1.0 / max(1.0, c.step - c.eps))
+
+
+_PARTS = {
+    updates.SGD: _sgd,
+    updates.MOMENTUM: _momentum,
+    updates.NESTEROV: _nesterov,
+    updates.ADAM: _adam,
+    updates.RMSPROP: _rmsprop,
+    updates.ADAGRAD: _adagrad,
+    updates.ADADELTA: _adadelta,
+    updates.LION: _lion,
+    updates.AVERAGED: _averaged,
+}
+
+
+@cache
+def _address(code: int, dtype: DTypeLike) -> int:
+    """Where the step of a rule is in this process; compiled, or loaded, when first asked for."""
+    memory = types.NamedUniTuple(types.CPointer(from_dtype(np.dtype(dtype))), len(Memory._fields), Memory)
+    numbers = types.NamedUniTuple(types.float64, len(Numbers._fields), Numbers)
+    return address(_PARTS[code], memory, types.int64, numbers)
+
+
+def ready(rule: updates.Rule) -> updates.Rule:
+    """The rule with the address of its step, if it moves the parameters by a gradient buffer."""
+    if rule.code not in _PARTS or len(rule.grad) == 0:
+        return rule
+    return rule._replace(part=_address(rule.code, rule.grad.dtype))
+
+
+@inner
+def apply(rule, params, begin, end, lr):
+    """Move params[begin:end] by the gradient, and set the gradient back to zero; the clock is left to `tick`."""
+    if rule.part == 0:
+        return
+    grad, clock, n = pointer(rule.grad, begin), rule.clock, end - begin
+    step, power1, power2 = clock[0] + 1.0, clock[1] * rule.beta1, clock[2] * rule.beta2
+    memory = Memory(pointer(params, begin), grad, pointer(rule.first, begin), pointer(rule.second, begin))
+    numbers = Numbers(lr, rule.beta1, rule.beta2, rule.eps, rule.weight_decay, step, power1, power2)
+    call(rule.part, (memory, n, numbers))
+    for i in range(n):
+        grad[i] = cast(0.0, grad[i])
+
+
+@inner
+def tick(rule):
+    """A step is done."""
+    rule.clock[0] += 1.0
+    rule.clock[1] *= rule.beta1
+    rule.clock[2] *= rule.beta2
