@@ -30,7 +30,7 @@ class Scratch(NamedTuple):
     table: Any  # (n_features window,), zero: see sparse.overlaps; (0,) unless rows are listed
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
-    meeting: Any  # (1,) int64, the barrier's counter
+    meeting: Any  # (barrier.APART (threads + 1),) int64, the counters of the barrier and of turns
     lazy: lazy.Lazy  # what the first layer remembers where only the rows that a batch meets are moved
 
 
@@ -133,7 +133,7 @@ def _first_layer(plan, params, samples, following, scratch, half, before, rows, 
                 sparse.update_zeros(x_old, x_row, before, k, stop, back, stride, part, padded, some)
                 at, source = advance(part, k * padded), advance(X, k)
                 sparse.forward_zeros(
-                    advance(x_new, k), x_row, rows, stop - k, at, padded, some, into, stride, source, width, following
+                    advance(x_new, k), x_row, rows, stop - k, at, padded, some, into, stride, source, following, width
                 )
             else:
                 at = advance(part, k * padded)
@@ -248,22 +248,25 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
     inputs = network.kind(samples)
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
-    X, order = pointer(samples.inputs.X, 0), samples.order
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
         share = -(-some // (threads * TILE_ROWS)) * TILE_ROWS  # whole tiles for each thread
         begin, end = min(some, thread * share), min(some, (thread + 1) * share)
-        network.load_rows(plan, work, lists, samples, position + first, begin, end)
-        if regular.noise > 0.0:
-            for r in range(begin, end):
-                regularize.add_noise(plan, work, r, position + first + r, regular)
-        following = pointer(order, min(position + first + rows + begin, order.shape[0] - (end - begin)))
-        for layer in range(1, layers):
+        if inputs == network.ZEROS:
+            network.forward_zeros(
+                plan, params, work, samples, position + first, begin, end, some, meeting, thread, threads
+            )
+        else:
+            network.load_rows(plan, work, lists, samples, position + first, begin, end)
+            if regular.noise > 0.0:
+                for r in range(begin, end):
+                    regularize.add_noise(plan, work, r, position + first + r, regular)
+        for layer in range(2 if inputs == network.ZEROS else 1, layers):
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 for r in range(begin, end):
                     regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
-            network.forward(plan, params, work, lists, inputs, layer, begin, end, X, following)
+            network.forward(plan, params, work, lists, inputs == network.LISTED, layer, begin, end)
         network.output_deltas(plan, work, samples, position + first, begin, end, loss, scale, row_loss)
         network.backward(plan, params, work, begin, end)
         barrier.wait(meeting, threads)

@@ -438,7 +438,7 @@ def add_lines(typing, source, row, rows, out):
 
 @intrinsic
 def dots_lanes(typing, delta, weights, out):
-    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, one a lane, in the tree order of `dots` for width 16.
+    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, one a lane, in the order of the tree of `dots`.
 
     The weights are transposed (see `transpose`): so the tree needs no shuffles, which only one port of a core does.
     """

@@ -227,7 +227,7 @@ def _product_bits(mask, x, x_row, x_k, weight, weight_k, columns, out, out_row):
 
 
 @inner
-def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row, source, source_row, following):
+def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row, source, following, source_row):
     """out[r, c] += sum_k x[r, k] weight[k, c] but for zeros that two rows share; columns a multiple of 16.
 
     x is zero from width up to a multiple of 16. A word of features at a time, so that their weights stay in the

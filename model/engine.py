@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import epochs, lazy, regularize, steps, updates
+from hotloop.kernels import barrier, epochs, lazy, regularize, steps, updates
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
@@ -148,7 +148,7 @@ class Engine:
             np.zeros(int(plan[0, WIDTH]) * window * int(listed and rows.compressed), dtype),
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
-            np.zeros(1, np.int64),
+            np.zeros(barrier.APART * (self.threads + 1), np.int64),
             _lazy(rows, batch_size, lazy_from, dtype),
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
