@@ -21,12 +21,12 @@ from hotloop.kernels.simd import (
     TILE_VECTORS,
     advance,
     cast,
+    copy_tile,
     dot,
     dots,
     dots_row,
     fma,
     make_buffer,
-    pack,
     pointer,
     stream_one,
     stream_pair,
@@ -109,7 +109,7 @@ def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_ro
             at, into = advance(init, c), advance(out, c)
             source, source_k = advance(ws, c), weight_k
             if packed:
-                pack(source, weight_k, some, panel)
+                copy_tile(source, weight_k, some, panel, TILE_WIDTH)
                 source, source_k = panel, TILE_WIDTH
             _wide(xs, x_row, x_k, tiled, some, source, source_k, at, init_row, into, out_row)
         for c in range(wide, full, LANES):

@@ -72,7 +72,7 @@ def load_rows(plan, work, lists, samples, position, begin, end):
     order, listed = samples.order, samples.listed
     indices, values, marks = lists
     width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
-    blocks = (width + sparse.SPAN - 1) // sparse.SPAN
+    blocks = sparse.blocks_of(width)
     for r in range(begin, end):
         sample = order[position + r]
         if entry_starts.shape[0] == 0:
@@ -105,9 +105,8 @@ def forward(plan, params, work, lists, listed, layer, begin, end):
         for r in range(begin, end):
             for j in range(padded):
                 z[r * stride + j] = bias[j]
-        blocks = (width + sparse.SPAN - 1) // sparse.SPAN
         entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
-        sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
+        sparse.forward_block(entries, x_row, begin, end, width, weight, padded, padded, z, stride)
     else:
         x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
         product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
@@ -179,10 +178,10 @@ def accumulate(plan, into, work, lists, listed, rows, share, shares):
         delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
         units, x_row = plan[below, WIDTH], plan[below, STRIDE]
         if layer == 1 and listed:
-            blocks = (units + sparse.SPAN - 1) // sparse.SPAN
+            blocks = sparse.blocks_of(units)
             first, last = blocks * share // shares, blocks * (share + 1) // shares
             entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
-            sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
+            sparse.update_block(entries, x_row, rows, first, last, units, delta, stride, weight, padded, padded)
         else:
             begin, end = units * share // shares, units * (share + 1) // shares
             x, part = pointer(work, plan[below, VALUE] + begin), advance(weight, begin * padded)

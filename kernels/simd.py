@@ -250,27 +250,27 @@ def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
     return tile
 
 
-def _make_pack(vectors: int) -> Callable[..., None]:
-    """Copy the columns of a tile, row under row: panel[k, c] = weight[k, c]."""
+def _make_copy(vectors: int) -> Callable[..., None]:
+    """Copy columns, row under row: out[k, c] = source[k, c]. Into a panel that fits the cache, or back."""
 
     @intrinsic
-    def pack(typing, weight, weight_k, depth, panel):
-        signature = types.void(weight, types.intp, types.intp, panel)
+    def copy(typing, source, source_row, rows, out, out_row):
+        signature = types.void(source, types.intp, types.intp, out, types.intp)
 
         def codegen(context, builder, signature, args):
-            weight, weight_k, depth, panel = args
-            ahead = builder.mul(_I64(AHEAD), weight_k)
-            loop = _Loop(builder, depth, 1, [weight, panel])
-            source, into = loop.carried
+            source, source_row, rows, out, out_row = args
+            ahead = builder.mul(_I64(AHEAD), source_row)
+            loop = _Loop(builder, rows, 1, [source, out])
+            at, into = loop.carried
             for v in range(vectors):
-                _prefetch(builder, builder.gep(source, [builder.add(ahead, _I64(LANES * v))]))
-                _store(builder, _load(builder, source, LANES * v), into, LANES * v)
-            loop.close([builder.gep(source, [weight_k]), builder.gep(into, [_I64(LANES * vectors)])])
+                _prefetch(builder, builder.gep(at, [builder.add(ahead, _I64(LANES * v))]))
+                _store(builder, _load(builder, at, LANES * v), into, LANES * v)
+            loop.close([builder.gep(at, [source_row]), builder.gep(into, [out_row])])
             return context.get_dummy_value()
 
         return signature, codegen
 
-    return pack
+    return copy
 
 
 def _tree(builder: Any, vectors: list[Any]) -> Any:
@@ -469,7 +469,8 @@ tile_narrow = _make_tile(TILE_ROWS, 1)
 tile_row = _make_tile(1, SPARSE_VECTORS)
 tile_row_pair = _make_tile(1, 2)
 tile_row_one = _make_tile(1, 1)
-pack = _make_pack(TILE_VECTORS)
+copy_tile = _make_copy(TILE_VECTORS)
+copy_wide = _make_copy(SPARSE_VECTORS)
 dots = _make_dots(DOT_ROWS, DOT_UNITS)
 dots_row = _make_dots(1, DOT_ROWS * DOT_UNITS)
 dot = _make_dots(1, 1)
