@@ -100,22 +100,25 @@ def softplus(z):
 
 
 def _loops(function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The loops of `apply` and `value_and_slope` for one activation; Numba cannot cache function arguments."""
+    """The loops of `apply` and `activate` for one activation; Numba cannot cache function arguments.
+
+    In place: where z and a are two pointers to the same row, LLVM's check for overlap takes the loop without vectors.
+    """
 
     @inner
-    def values(z, n, a):
+    def values(z, n):
         for i in range(n):
-            a[i] = function(z[i])[0]
+            z[i] = function(z[i])[0]
 
     @inner
-    def values_and_slopes(z, n, a, slope):
+    def values_and_slopes(z, n, slope):
         for i in range(n):
-            a[i], slope[i] = function(z[i])
+            z[i], slope[i] = function(z[i])
 
     return values, values_and_slopes
 
 
-_identity, _identity_slope = _loops(identity)
+_identity_slope = _loops(identity)[1]
 _step, _step_slope = _loops(step)
 _sigmoid, _sigmoid_slope = _loops(sigmoid)
 _tanh, _tanh_slope = _loops(tanh)
@@ -130,55 +133,63 @@ _softplus, _softplus_slope = _loops(softplus)
 @jit
 def apply(code, z, n, a):
     """a[i] = f(z[i]) for i < n; z, a: vectors (or pointers), a may be z. SOFTMAX is left to `softmax`: a = z."""
+    for i in range(n):
+        a[i] = z[i]
     if code == RELU:
-        _relu(z, n, a)
+        _relu(a, n)
     elif code == SIGMOID:
-        _sigmoid(z, n, a)
+        _sigmoid(a, n)
     elif code == TANH:
-        _tanh(z, n, a)
+        _tanh(a, n)
     elif code == STEP:
-        _step(z, n, a)
+        _step(a, n)
     elif code == LEAKY_RELU:
-        _leaky_relu(z, n, a)
+        _leaky_relu(a, n)
     elif code == ELU:
-        _elu(z, n, a)
+        _elu(a, n)
     elif code == GELU:
-        _gelu(z, n, a)
+        _gelu(a, n)
     elif code == SILU:
-        _silu(z, n, a)
+        _silu(a, n)
     elif code == SOFTPLUS:
-        _softplus(z, n, a)
+        _softplus(a, n)
+    elif code >= custom.LEAST_CODE:
+        custom.apply(code, a, n)
+
+
+@inner
+def activate(code, z, n, slope):
+    """z[i], slope[i] = f(z[i]), f'(z[i]) for i < n, in place on pointers. SOFTMAX counts as identity."""
+    if code == RELU:
+        _relu_slope(z, n, slope)
+    elif code == SIGMOID:
+        _sigmoid_slope(z, n, slope)
+    elif code == TANH:
+        _tanh_slope(z, n, slope)
+    elif code == STEP:
+        _step_slope(z, n, slope)
+    elif code == LEAKY_RELU:
+        _leaky_relu_slope(z, n, slope)
+    elif code == ELU:
+        _elu_slope(z, n, slope)
+    elif code == GELU:
+        _gelu_slope(z, n, slope)
+    elif code == SILU:
+        _silu_slope(z, n, slope)
+    elif code == SOFTPLUS:
+        _softplus_slope(z, n, slope)
     else:
-        _identity(z, n, a)
+        _identity_slope(z, n, slope)
         if code >= custom.LEAST_CODE:
-            custom.apply(code, a, n)
+            custom.activate(code, z, n, slope)
 
 
 @jit
 def value_and_slope(code, z, n, a, slope):
     """a[i] = f(z[i]), slope[i] = f'(z[i]) for i < n; vectors (or pointers), a may be z. SOFTMAX counts as identity."""
-    if code == RELU:
-        _relu_slope(z, n, a, slope)
-    elif code == SIGMOID:
-        _sigmoid_slope(z, n, a, slope)
-    elif code == TANH:
-        _tanh_slope(z, n, a, slope)
-    elif code == STEP:
-        _step_slope(z, n, a, slope)
-    elif code == LEAKY_RELU:
-        _leaky_relu_slope(z, n, a, slope)
-    elif code == ELU:
-        _elu_slope(z, n, a, slope)
-    elif code == GELU:
-        _gelu_slope(z, n, a, slope)
-    elif code == SILU:
-        _silu_slope(z, n, a, slope)
-    elif code == SOFTPLUS:
-        _softplus_slope(z, n, a, slope)
-    else:
-        _identity_slope(z, n, a, slope)
-        if code >= custom.LEAST_CODE:
-            custom.activate(code, a, n, slope)
+    for i in range(n):
+        a[i] = z[i]
+    activate(code, a, n, slope)
 
 
 @jit

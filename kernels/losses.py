@@ -6,8 +6,8 @@ outputs divide by k, as PyTorch's "mean" does. delta may be prediction. Rows are
 """
 
 from hotloop.kernels import activations, custom, scalar
-from hotloop.kernels.jit import jit
-from hotloop.kernels.simd import cast
+from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.simd import LANES, cast, divide_by_sum, make_buffer, subtract_largest, transpose
 
 (
     MSE,
@@ -45,6 +45,8 @@ CLASS_CODES: dict[str, int] = {
     "squared_hinge": SQUARED_HINGE_CLASS,
     "perceptron": PERCEPTRON_CLASS,
 }
+
+_square, _line = make_buffer(LANES * LANES), make_buffer(LANES)
 
 
 @jit
@@ -148,6 +150,30 @@ def cross_entropy_class(prediction, label, k, delta):
     largest, total = activations.softmax(prediction, k, delta)
     delta[label] -= cast(1.0, chosen)
     return scalar.log(total) - (chosen - largest)
+
+
+@inner
+def cross_entropy_class_rows(logits, rows, label, k, scale, value, delta):
+    """The value and scale[r] times the delta of cross_entropy_class for up to 16 rows, each of k <= 16 in a line of 16.
+
+    One lane a row: every sum is the ascending chain it is for one row, so the bits are the same.
+    Pointers: logits, delta (rows, 16); label int32, scale and value (rows,).
+    """
+    z, total = _square(logits), _line(logits)
+    transpose(logits, rows, z)
+    subtract_largest(z, k)
+    for r in range(rows):
+        value[r] = z[label[r] * LANES + r]
+    for i in range(k * LANES):
+        z[i] = scalar.exp(z[i])
+    divide_by_sum(z, k, total)
+    for r in range(rows):
+        value[r] = scalar.log(total[r]) - value[r]
+    transpose(z, LANES, z)
+    for r in range(rows):
+        for j in range(LANES):
+            delta[r * LANES + j] = scale[r] * z[r * LANES + j]
+        delta[r * LANES + label[r]] = scale[r] * (z[r * LANES + label[r]] - cast(1.0, scale[r]))
 
 
 @jit

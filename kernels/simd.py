@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 LANES = 16
 CACHE_LINE = 64  # bytes
 AHEAD = 16  # steps of a tile between asking for its x and needing it
+BIT_ROWS = 32  # rows of a mask of one feature
 
 _I64 = ir.IntType(64)
 _I32 = ir.IntType(32)
@@ -381,6 +382,72 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
     return scatter
 
 
+def _lowest_bit(builder: Any, mask: Any) -> tuple[Any, Any]:
+    """The number of the lowest set bit of an i64, and the mask without it."""
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_I64, [_I64, ir.IntType(1)]), "llvm.cttz.i64"
+    )
+    rest = builder.and_(mask, builder.sub(mask, _I64(1)))
+    return builder.call(function, [mask, ir.IntType(1)(1)]), rest
+
+
+def _count_bits(builder: Any, mask: Any) -> Any:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
+    return builder.call(function, [mask])
+
+
+def _make_gather_bits(vectors: int) -> Callable[..., None]:
+    """Sparse part of a row times matrix: out[c] += sum_k x[k] * weight[k, c] over the k whose bit is set in mask."""
+
+    @intrinsic
+    def gather_bits(typing, mask, x, weight, weight_row, out):
+        signature = types.void(types.int64, x, weight, types.intp, out)
+
+        def codegen(context, builder, signature, args):
+            mask, x, weight, weight_row, out = args
+            columns = range(vectors)
+            start = [_load(builder, out, LANES * v) for v in columns]
+            loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
+            k, rest = _lowest_bit(builder, loop.carried[0])
+            factor = _splat(builder, builder.load(builder.gep(x, [k])))
+            row = builder.gep(weight, [builder.mul(k, weight_row)])
+            sums = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v + 1]) for v in columns]
+            sums = loop.close([rest, *sums])[1:]
+            for v in columns:
+                _store(builder, sums[v], out, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return gather_bits
+
+
+def _make_collect_bits(vectors: int) -> Callable[..., None]:
+    """Update of one row of weights: weight[c] += sum_r x[x_row r] * delta[r, c] over the r whose bit is set in mask."""
+
+    @intrinsic
+    def collect_bits(typing, mask, x, x_row, delta, delta_row, weight):
+        signature = types.void(types.int64, x, types.intp, delta, types.intp, weight)
+
+        def codegen(context, builder, signature, args):
+            mask, x, x_row, delta, delta_row, weight = args
+            columns = range(vectors)
+            start = [_load(builder, weight, LANES * v) for v in columns]
+            loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
+            r, rest = _lowest_bit(builder, loop.carried[0])
+            factor = _splat(builder, builder.load(builder.gep(x, [builder.mul(r, x_row)])))
+            row = builder.gep(delta, [builder.mul(r, delta_row)])
+            sums = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v + 1]) for v in columns]
+            sums = loop.close([rest, *sums])[1:]
+            for v in columns:
+                _store(builder, sums[v], weight, LANES * v)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return collect_bits
+
+
 def _make_stream(vectors: int) -> Callable[..., None]:
     """One pass over a weight: weight[k, c] += last[k] * delta[c], then out[c] += x[k] * weight[k, c].
 
@@ -413,6 +480,155 @@ def _make_stream(vectors: int) -> Callable[..., None]:
         return signature, codegen
 
     return stream
+
+
+@intrinsic
+def transpose(typing, source, rows, out):
+    """out[16 j + r] = source[16 r + j]: a square of 16 rows; rows (at most 16) are read, the last stands for the rest.
+
+    out may be source.
+    """
+
+    def codegen(context, builder, signature, args):
+        source, rows, out = args
+        last = builder.sub(rows, _I64(1))
+        lines = []
+        for r in range(LANES):
+            row = builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last)
+            lines.append(_load(builder, builder.gep(source, [builder.mul(row, _I64(LANES))]), 0))
+        half = LANES // 2
+        low = [lane + LANES * side for lane in range(half) for side in range(2)]
+        high = [lane + half for lane in low]
+        for _ in range(LANES.bit_length() - 1):  # each step interleaves line i with line i + 8: log2(16) make a square
+            folded = []
+            for a, b in zip(lines[:half], lines[half:], strict=True):
+                for order in (low, high):
+                    mask = ir.Constant(ir.VectorType(_I32, LANES), order)
+                    folded.append(builder.shuffle_vector(a, b, mask))
+            lines = folded
+        for j, line in enumerate(lines):
+            _store(builder, line, out, LANES * j)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, out), codegen
+
+
+@intrinsic
+def add_lines(typing, source, row, rows, out):
+    """out[c] += source[c] + source[row + c] + ... of `rows` terms, in this order, for 16 columns c."""
+
+    def codegen(context, builder, signature, args):
+        source, row, rows, out = args
+        loop = _Loop(builder, rows, 1, [source, _load(builder, out, 0)])
+        at, sums = loop.carried
+        _store(builder, loop.close([builder.gep(at, [row]), builder.fadd(sums, _load(builder, at, 0))])[1], out, 0)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, out), codegen
+
+
+@intrinsic
+def dots_lanes(typing, delta, weights, out):
+    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, one a lane, in the tree order of `dots` for width 16.
+
+    The weights are transposed (see `transpose`): so the tree needs no shuffles, which only one port of a core does.
+    """
+
+    def codegen(context, builder, signature, args):
+        delta, weights, out = args
+        zero = ir.Constant(_vector(delta.type.pointee), [0.0] * LANES)
+        terms = []
+        for lane in range(LANES):
+            factor = _splat(builder, builder.load(builder.gep(delta, [_I64(lane)])))
+            terms.append(_fma(builder, factor, _load(builder, weights, LANES * lane), zero))
+        while len(terms) > 1:
+            half = len(terms) // 2
+            terms = [builder.fadd(a, b) for a, b in zip(terms[:half], terms[half:], strict=True)]
+        _store(builder, builder.fmul(terms[0], _load(builder, out, 0)), out, 0)
+        return context.get_dummy_value()
+
+    return types.void(delta, weights, out), codegen
+
+
+@intrinsic
+def subtract_largest(typing, z, k):
+    """z[16 j + r] -= the largest z[16 i + r], i < k, for every lane r; k > 0."""
+
+    def codegen(context, builder, signature, args):
+        z, k = args
+        search = _Loop(builder, k, 1, [_load(builder, z, 0)])
+        line = _load(builder, builder.gep(z, [builder.mul(search.index, _I64(LANES))]), 0)
+        (largest,) = search.carried
+        (largest,) = search.close([builder.select(builder.fcmp_ordered(">", line, largest), line, largest)])
+        shift = _Loop(builder, k, 1, [])
+        at = builder.gep(z, [builder.mul(shift.index, _I64(LANES))])
+        _store(builder, builder.fsub(_load(builder, at, 0), largest), at, 0)
+        shift.close([])
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp), codegen
+
+
+@intrinsic
+def divide_by_sum(typing, z, k, total):
+    """total[r] = z[r] + z[16 + r] + ... of k terms, and z[16 j + r] /= total[r], for every lane r."""
+
+    def codegen(context, builder, signature, args):
+        z, k, total = args
+        add = _Loop(builder, k, 1, [ir.Constant(_vector(z.type.pointee), [0.0] * LANES)])
+        line = _load(builder, builder.gep(z, [builder.mul(add.index, _I64(LANES))]), 0)
+        (sums,) = add.close([builder.fadd(add.carried[0], line)])
+        _store(builder, sums, total, 0)
+        divide = _Loop(builder, k, 1, [])
+        at = builder.gep(z, [builder.mul(divide.index, _I64(LANES))])
+        _store(builder, builder.fdiv(_load(builder, at, 0), sums), at, 0)
+        divide.close([])
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp, total), codegen
+
+
+@intrinsic
+def nonzero(typing, x):
+    """16 bits: which of x[0] .. x[15] are not zero; NaN is not."""
+
+    def codegen(context, builder, signature, args):
+        values = _load(builder, args[0], 0)
+        chosen = builder.fcmp_unordered("!=", values, ir.Constant(values.type, [0.0] * LANES))
+        return builder.zext(builder.bitcast(chosen, ir.IntType(LANES)), _I64)
+
+    return types.int64(x), codegen
+
+
+def make_bits_buffer(size: int) -> Callable[..., Any]:
+    """A function that gives room for `size` numbers of 16 bits on the caller's stack."""
+
+    @intrinsic
+    def buffer(typing):
+        def codegen(context, builder, signature, args):
+            room = cgutils.alloca_once(builder, ir.IntType(16), size=ir.Constant(_I64, size))
+            room.align = 64
+            return room
+
+        return types.CPointer(types.uint16)(), codegen
+
+    return buffer
+
+
+@intrinsic
+def rows_with_bit(typing, bits, i):
+    """Which of 32 numbers of 16 bits have bit i set."""
+
+    def codegen(context, builder, signature, args):
+        bits, i = args
+        short = ir.IntType(16)
+        kind = ir.VectorType(short, BIT_ROWS)
+        lines = builder.load(builder.bitcast(bits, kind.as_pointer()), align=64)
+        one = _splat(builder, builder.shl(short(1), builder.trunc(i, short)), BIT_ROWS)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lines, one), ir.Constant(kind, [0] * BIT_ROWS))
+        return builder.zext(builder.bitcast(chosen, ir.IntType(BIT_ROWS)), _I64)
+
+    return types.int64(bits, types.int64), codegen
 
 
 @intrinsic
@@ -480,5 +696,11 @@ gather_one = _make_gather(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)
+gather_bits = _make_gather_bits(SPARSE_VECTORS)
+gather_bits_pair = _make_gather_bits(2)
+gather_bits_one = _make_gather_bits(1)
+collect_bits = _make_collect_bits(SPARSE_VECTORS)
+collect_bits_pair = _make_collect_bits(2)
+collect_bits_one = _make_collect_bits(1)
 stream_pair = _make_stream(2)
 stream_one = _make_stream(1)

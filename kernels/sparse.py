@@ -6,25 +6,39 @@ index int32 and value hold `count` entries in ascending order; weight (fan_in, f
 
 from hotloop.kernels.jit import inner, jit
 from hotloop.kernels.simd import (
+    BIT_ROWS,
     COMPRESS,
     LANES,
     SPARSE_VECTORS,
     advance,
     cast,
+    collect_bits,
+    collect_bits_one,
+    collect_bits_pair,
     compress,
     copy_wide,
     fma,
     gather,
+    gather_bits,
+    gather_bits_one,
+    gather_bits_pair,
     gather_one,
     gather_pair,
     make_buffer,
+    make_bits_buffer,
+    nonzero,
     pointer,
+    rows_with_bit,
     scatter,
     scatter_one,
     scatter_pair,
 )
 
 WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2
+WORD = 64
+GROUP = 1024  # features whose masks are kept at once
+
+_bits = make_bits_buffer(GROUP // LANES * BIT_ROWS)
 SPAN = 128  # features of a block: 64 and 256 were 3 % slower on 784-128-10
 # A block of weights whose rows lie apart is copied to a panel, from this many elements of rows x the weight's stride:
 # rows a page apart fall into the same few sets of the cache.
@@ -99,18 +113,8 @@ def distribute(index, value, count, delta, weight, weight_row, columns):
 
 
 @inner
-def load_dense(x, n, index, value, ends):
-    """List the non-zero entries of x[:n]; ends[b] is the number of entries before feature b SPAN, int32."""
-    count = 0
-    ends[0] = 0
-    for block in range(blocks_of(n)):
-        count = append(x, block * SPAN, min(n, (block + 1) * SPAN), index, value, count)
-        ends[block + 1] = count
-
-
-@inner
 def load_listed(source_index, source_value, count, n, index, value, ends):
-    """Copy a listed row, and find its ends as load_dense does."""
+    """Copy a listed row; ends[b] is the number of entries before feature b SPAN, int32."""
     at = 0
     ends[0] = 0
     for block in range(blocks_of(n)):
@@ -181,6 +185,74 @@ def update_block(lists, list_row, rows, first, last, width, delta, delta_row, we
                 distribute(advance(index, at), advance(value, at), count, back, into, into_row, some)
             if packed:
                 copy_wide(panel, WIDE, size, corner, weight_row)
+
+
+@inner
+def _accumulate_bits(mask, x, weight, weight_row, columns, out):
+    """out[c] += sum x[k] weight[k, c] over the k whose bit is set in mask; columns a multiple of 16."""
+    c = 0
+    while c + WIDE <= columns:
+        gather_bits(mask, x, advance(weight, c), weight_row, advance(out, c))
+        c += WIDE
+    while c + PAIR <= columns:
+        gather_bits_pair(mask, x, advance(weight, c), weight_row, advance(out, c))
+        c += PAIR
+    if c < columns:
+        gather_bits_one(mask, x, advance(weight, c), weight_row, advance(out, c))
+
+
+@inner
+def _collect_bits(mask, x, x_row, delta, delta_row, weight, columns):
+    """weight[c] += sum x[x_row r] delta[r, c] over the r whose bit is set in mask; columns a multiple of 16."""
+    c = 0
+    while c + WIDE <= columns:
+        collect_bits(mask, x, x_row, advance(delta, c), delta_row, advance(weight, c))
+        c += WIDE
+    while c + PAIR <= columns:
+        collect_bits_pair(mask, x, x_row, advance(delta, c), delta_row, advance(weight, c))
+        c += PAIR
+    if c < columns:
+        collect_bits_one(mask, x, x_row, advance(delta, c), delta_row, advance(weight, c))
+
+
+@inner
+def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row):
+    """out[r, c] += sum_k x[r, k] weight[k, c] over the x that are not zero; columns a multiple of 16.
+
+    x is zero from width up to a multiple of 16. A word of features at a time: their weights stay in the first-level
+    cache for all rows.
+    """
+    for first in range(0, width, WORD):
+        lines = min(WORD, width - first)
+        for r in range(rows):
+            at = advance(x, r * x_row + first)
+            mask = nonzero(at)
+            for line in range(LANES, lines, LANES):
+                mask |= nonzero(advance(at, line)) << line
+            into = advance(out, r * out_row)
+            _accumulate_bits(mask, at, advance(weight, first * weight_row), weight_row, columns, into)
+
+
+@inner
+def update_zeros(x, x_row, rows, first, last, delta, delta_row, weight, weight_row, columns):
+    """weight[k, c] += sum_r x[r, k] delta[r, c] over the x that are not zero, for the features first .. last.
+
+    A feature at a time: a row of weights is read and written once for 32 rows of x, not once for each.
+    first a multiple of 16, columns too; x is zero from last up to a multiple of 16.
+    """
+    bits = _bits()
+    for group in range(first, last, GROUP):
+        stop = min(last, group + GROUP)
+        for begin in range(0, rows, BIT_ROWS):
+            some, at = min(BIT_ROWS, rows - begin), advance(x, begin * x_row)
+            for k in range(group, stop, LANES):
+                for r in range(BIT_ROWS):
+                    bits[(k - group) * 2 + r] = nonzero(advance(at, r * x_row + k)) if r < some else 0
+            back = advance(delta, begin * delta_row)
+            for k in range(group, stop):
+                mask = rows_with_bit(advance(bits, (k - group) // LANES * BIT_ROWS), k % LANES)
+                if mask != 0:
+                    _collect_bits(mask, advance(at, k), x_row, back, delta_row, advance(weight, k * weight_row), columns)
 
 
 @jit

@@ -135,8 +135,9 @@ class Engine:
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
         stride = int(plan[0, STRIDE])
-        lists = size + (self.threads - 1) * stride if per_sample else block * stride * listed
-        marks = layers + 1 if per_sample else block * (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed
+        listed_rows = block * listed * rows.compressed
+        lists = size + (self.threads - 1) * stride if per_sample else stride * listed_rows
+        marks = layers + 1 if per_sample else (-(-int(plan[0, WIDTH]) // SPAN) + 1) * listed_rows
         dtype = network.params.dtype
         self.scratch = epochs.Scratch(
             layout.aligned(size, dtype),
