@@ -175,6 +175,7 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
     inputs = (network.LISTED if compressed else network.ZEROS) if samples.listed else network.ALL
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
+    X = pointer(samples.inputs.X, 0)
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
@@ -188,7 +189,7 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 for r in range(begin, end):
                     regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
-            network.forward(plan, params, work, lists, inputs, layer, begin, end)
+            network.forward(plan, params, work, lists, inputs, layer, begin, end, X, pointer(samples.order, min(position + first + rows + begin, samples.order.shape[0] - (end - begin))))
         network.output_deltas(plan, work, samples, position + first, begin, end, loss, scale, row_loss)
         network.backward(plan, params, work, begin, end)
         barrier.wait(meeting, threads)

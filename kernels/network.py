@@ -79,7 +79,7 @@ def load_rows(plan, work, lists, samples, position, begin, end):
     blocks = sparse.blocks_of(width)
     for r in range(begin, end):
         sample = order[position + r]
-        if entry_starts.shape[0] == 0:
+        if entry_starts.shape[0] == 0 and not listed:
             fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
         row = pointer(work, base + r * stride)
         if entry_starts.shape[0] > 0:
@@ -97,7 +97,7 @@ def load_rows(plan, work, lists, samples, position, begin, end):
 
 
 @inner
-def forward(plan, params, work, lists, inputs, layer, begin, end):
+def forward(plan, params, work, lists, inputs, layer, begin, end, X, following):
     """Rows begin .. end of the block through one layer: values and slopes; of the last layer z, see output_deltas.
 
     inputs: ALL, LISTED or ZEROS.
@@ -114,7 +114,7 @@ def forward(plan, params, work, lists, inputs, layer, begin, end):
     if layer > 1 or inputs == ALL:
         product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
     elif inputs == ZEROS:
-        sparse.forward_zeros(x, x_row, end - begin, width, weight, padded, padded, into, stride)
+        sparse.forward_zeros(x, x_row, end - begin, width, weight, padded, padded, into, stride, X, following)
     else:
         entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
         sparse.forward_block(entries, x_row, begin, end, width, weight, padded, padded, z, stride)

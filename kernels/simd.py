@@ -146,22 +146,28 @@ def make_buffer(size: int) -> Callable[..., Any]:
     return buffer
 
 
-def _prefetch(builder: Any, pointer: Any) -> None:
+def _prefetch(builder: Any, pointer: Any, level: int = 1) -> None:
     at = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [at, _I32(0), _I32(3), _I32(1)])  # read, keep in every level, data
+    builder.call(function, [at, _I32(0), _I32(4 - level), _I32(1)])  # read, keep, data
 
 
-@intrinsic
-def prefetch(typing, base):
-    """Ask for the cache line that a pointer points into; harmless anywhere."""
+def _make_prefetch(level: int) -> Callable[..., None]:
+    """Ask for the cache line that a pointer points into, into the caches from this level on; harmless anywhere."""
 
-    def codegen(context, builder, signature, args):
-        _prefetch(builder, args[0])
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(typing, base):
+        def codegen(context, builder, signature, args):
+            _prefetch(builder, args[0], level)
+            return context.get_dummy_value()
 
-    return types.void(base), codegen
+        return types.void(base), codegen
+
+    return prefetch
+
+
+prefetch, prefetch_second = _make_prefetch(1), _make_prefetch(2)
 
 
 @intrinsic
@@ -396,56 +402,37 @@ def _count_bits(builder: Any, mask: Any) -> Any:
     return builder.call(function, [mask])
 
 
-def _make_gather_bits(vectors: int) -> Callable[..., None]:
-    """Sparse part of a row times matrix: out[c] += sum_k x[k] * weight[k, c] over the k whose bit is set in mask."""
+def _make_tile_bits(vectors: int) -> Callable[..., None]:
+    """A tile of two rows whose sums run over the k in a mask: out[r, c] += sum_k x[r, k] * weight[k, c], ascending k."""
 
     @intrinsic
-    def gather_bits(typing, mask, x, weight, weight_row, out):
-        signature = types.void(types.int64, x, weight, types.intp, out)
+    def tile_bits(typing, mask, x, x_row, x_k, weight, weight_k, out, out_row):
+        size = types.intp
+        signature = types.void(types.int64, x, size, size, weight, size, out, size)
 
         def codegen(context, builder, signature, args):
-            mask, x, weight, weight_row, out = args
-            columns = range(vectors)
-            start = [_load(builder, out, LANES * v) for v in columns]
-            loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
-            k, rest = _lowest_bit(builder, loop.carried[0])
-            factor = _splat(builder, builder.load(builder.gep(x, [k])))
-            row = builder.gep(weight, [builder.mul(k, weight_row)])
-            sums = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v + 1]) for v in columns]
-            sums = loop.close([rest, *sums])[1:]
-            for v in columns:
-                _store(builder, sums[v], out, LANES * v)
+            mask, x, x_row, x_k, weight, weight_k, out, out_row = args
+            passes = _passes(weight.type.pointee, 2 * vectors, TILE_REGISTERS)
+            some = max(1, vectors // passes)
+            for first in range(0, vectors, some):
+                columns = range(LANES * first, LANES * (first + some), LANES)
+                places = [(row, c) for row in (out, builder.gep(out, [out_row])) for c in columns]
+                start = [_load(builder, *place) for place in places]
+                loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
+                k, rest = _lowest_bit(builder, loop.carried[0])
+                at = builder.gep(x, [builder.mul(k, x_k)])
+                row = builder.gep(weight, [builder.mul(k, weight_k)])
+                factors = [_splat(builder, builder.load(of)) for of in (at, builder.gep(at, [x_row]))]
+                weights = [_load(builder, row, c) for c in columns]
+                terms = [(factor, part) for factor in factors for part in weights]
+                sums = [_fma(builder, *term, chain) for term, chain in zip(terms, loop.carried[1:], strict=True)]
+                for total, place in zip(loop.close([rest, *sums])[1:], places, strict=True):
+                    _store(builder, total, *place)
             return context.get_dummy_value()
 
         return signature, codegen
 
-    return gather_bits
-
-
-def _make_collect_bits(vectors: int) -> Callable[..., None]:
-    """Update of one row of weights: weight[c] += sum_r x[x_row r] * delta[r, c] over the r whose bit is set in mask."""
-
-    @intrinsic
-    def collect_bits(typing, mask, x, x_row, delta, delta_row, weight):
-        signature = types.void(types.int64, x, types.intp, delta, types.intp, weight)
-
-        def codegen(context, builder, signature, args):
-            mask, x, x_row, delta, delta_row, weight = args
-            columns = range(vectors)
-            start = [_load(builder, weight, LANES * v) for v in columns]
-            loop = _Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
-            r, rest = _lowest_bit(builder, loop.carried[0])
-            factor = _splat(builder, builder.load(builder.gep(x, [builder.mul(r, x_row)])))
-            row = builder.gep(delta, [builder.mul(r, delta_row)])
-            sums = [_fma(builder, factor, _load(builder, row, LANES * v), loop.carried[v + 1]) for v in columns]
-            sums = loop.close([rest, *sums])[1:]
-            for v in columns:
-                _store(builder, sums[v], weight, LANES * v)
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return collect_bits
+    return tile_bits
 
 
 def _make_stream(vectors: int) -> Callable[..., None]:
@@ -616,17 +603,17 @@ def make_bits_buffer(size: int) -> Callable[..., Any]:
 
 
 @intrinsic
-def rows_with_bit(typing, bits, i):
-    """Which of 32 numbers of 16 bits have bit i set."""
+def rows_with_bits(typing, bits, chosen):
+    """Which of 32 numbers of 16 bits share a set bit with `chosen`."""
 
     def codegen(context, builder, signature, args):
-        bits, i = args
+        bits, chosen = args
         short = ir.IntType(16)
         kind = ir.VectorType(short, BIT_ROWS)
         lines = builder.load(builder.bitcast(bits, kind.as_pointer()), align=64)
-        one = _splat(builder, builder.shl(short(1), builder.trunc(i, short)), BIT_ROWS)
-        chosen = builder.icmp_unsigned("!=", builder.and_(lines, one), ir.Constant(kind, [0] * BIT_ROWS))
-        return builder.zext(builder.bitcast(chosen, ir.IntType(BIT_ROWS)), _I64)
+        shared = builder.and_(lines, _splat(builder, builder.trunc(chosen, short), BIT_ROWS))
+        found = builder.icmp_unsigned("!=", shared, ir.Constant(kind, [0] * BIT_ROWS))
+        return builder.zext(builder.bitcast(found, ir.IntType(BIT_ROWS)), _I64)
 
     return types.int64(bits, types.int64), codegen
 
@@ -696,11 +683,8 @@ gather_one = _make_gather(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)
-gather_bits = _make_gather_bits(SPARSE_VECTORS)
-gather_bits_pair = _make_gather_bits(2)
-gather_bits_one = _make_gather_bits(1)
-collect_bits = _make_collect_bits(SPARSE_VECTORS)
-collect_bits_pair = _make_collect_bits(2)
-collect_bits_one = _make_collect_bits(1)
+tile_bits = _make_tile_bits(SPARSE_VECTORS)
+tile_bits_pair = _make_tile_bits(2)
+tile_bits_one = _make_tile_bits(1)
 stream_pair = _make_stream(2)
 stream_one = _make_stream(1)

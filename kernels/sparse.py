@@ -12,26 +12,24 @@ from hotloop.kernels.simd import (
     SPARSE_VECTORS,
     advance,
     cast,
-    collect_bits,
-    collect_bits_one,
-    collect_bits_pair,
     compress,
     copy_wide,
     fma,
     gather,
-    gather_bits,
-    gather_bits_one,
-    gather_bits_pair,
     gather_one,
     gather_pair,
     make_buffer,
     make_bits_buffer,
     nonzero,
     pointer,
-    rows_with_bit,
+    prefetch_second,
+    rows_with_bits,
     scatter,
     scatter_one,
     scatter_pair,
+    tile_bits,
+    tile_bits_one,
+    tile_bits_pair,
 )
 
 WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2
@@ -188,56 +186,45 @@ def update_block(lists, list_row, rows, first, last, width, delta, delta_row, we
 
 
 @inner
-def _accumulate_bits(mask, x, weight, weight_row, columns, out):
-    """out[c] += sum x[k] weight[k, c] over the k whose bit is set in mask; columns a multiple of 16."""
+def _product_bits(mask, x, x_row, x_k, weight, weight_k, columns, out, out_row):
+    """out[r, c] += sum_k x[r, k] weight[k, c] over the k in mask, for two rows; columns a multiple of 16."""
     c = 0
     while c + WIDE <= columns:
-        gather_bits(mask, x, advance(weight, c), weight_row, advance(out, c))
+        tile_bits(mask, x, x_row, x_k, advance(weight, c), weight_k, advance(out, c), out_row)
         c += WIDE
     while c + PAIR <= columns:
-        gather_bits_pair(mask, x, advance(weight, c), weight_row, advance(out, c))
+        tile_bits_pair(mask, x, x_row, x_k, advance(weight, c), weight_k, advance(out, c), out_row)
         c += PAIR
     if c < columns:
-        gather_bits_one(mask, x, advance(weight, c), weight_row, advance(out, c))
+        tile_bits_one(mask, x, x_row, x_k, advance(weight, c), weight_k, advance(out, c), out_row)
 
 
 @inner
-def _collect_bits(mask, x, x_row, delta, delta_row, weight, columns):
-    """weight[c] += sum x[x_row r] delta[r, c] over the r whose bit is set in mask; columns a multiple of 16."""
-    c = 0
-    while c + WIDE <= columns:
-        collect_bits(mask, x, x_row, advance(delta, c), delta_row, advance(weight, c))
-        c += WIDE
-    while c + PAIR <= columns:
-        collect_bits_pair(mask, x, x_row, advance(delta, c), delta_row, advance(weight, c))
-        c += PAIR
-    if c < columns:
-        collect_bits_one(mask, x, x_row, advance(delta, c), delta_row, advance(weight, c))
+def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row, source, following):
+    """out[r, c] += sum_k x[r, k] weight[k, c] but for zeros that two rows share; columns a multiple of 16.
 
-
-@inner
-def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row):
-    """out[r, c] += sum_k x[r, k] weight[k, c] over the x that are not zero; columns a multiple of 16.
-
-    x is zero from width up to a multiple of 16. A word of features at a time: their weights stay in the first-level
-    cache for all rows.
+    x is zero from width up to a multiple of 16. A word of features at a time, so that their weights stay in the
+    first-level cache for all rows; two rows at a time, an odd last row twice: a weight is loaded once for both, and
+    processors foresee half as many ends of loops wrongly. 784-128-10, 32 rows: 0.45 us a row instead of 0.7.
     """
     for first in range(0, width, WORD):
-        lines = min(WORD, width - first)
-        for r in range(rows):
-            at = advance(x, r * x_row + first)
-            mask = nonzero(at)
-            for line in range(LANES, lines, LANES):
-                mask |= nonzero(advance(at, line)) << line
-            into = advance(out, r * out_row)
-            _accumulate_bits(mask, at, advance(weight, first * weight_row), weight_row, columns, into)
+        lines, block = min(WORD, width - first), advance(weight, first * weight_row)
+        for r in range(0, rows, 2):
+            second = min(1, rows - 1 - r)  # rows from the first of the two
+            at, into = advance(x, r * x_row + first), advance(out, r * out_row)
+            other, mask = advance(at, second * x_row), 0
+            for line in range(0, lines, LANES):
+                mask |= (nonzero(advance(at, line)) | nonzero(advance(other, line))) << line
+                prefetch_second(advance(source, following[r] * width + first + line))
+                prefetch_second(advance(source, following[r + second] * width + first + line))
+            _product_bits(mask, at, second * x_row, 1, block, weight_row, columns, into, second * out_row)
 
 
 @inner
 def update_zeros(x, x_row, rows, first, last, delta, delta_row, weight, weight_row, columns):
-    """weight[k, c] += sum_r x[r, k] delta[r, c] over the x that are not zero, for the features first .. last.
+    """weight[k, c] += sum_r x[r, k] delta[r, c] but for zeros that two features share, for the features first .. last.
 
-    A feature at a time: a row of weights is read and written once for 32 rows of x, not once for each.
+    Two features at a time, an odd last one twice: their weights are read and written once for 32 rows of x.
     first a multiple of 16, columns too; x is zero from last up to a multiple of 16.
     """
     bits = _bits()
@@ -249,10 +236,14 @@ def update_zeros(x, x_row, rows, first, last, delta, delta_row, weight, weight_r
                 for r in range(BIT_ROWS):
                     bits[(k - group) * 2 + r] = nonzero(advance(at, r * x_row + k)) if r < some else 0
             back = advance(delta, begin * delta_row)
-            for k in range(group, stop):
-                mask = rows_with_bit(advance(bits, (k - group) // LANES * BIT_ROWS), k % LANES)
+            for k in range(group, stop, 2):
+                second = min(1, stop - 1 - k)
+                mask = rows_with_bits(advance(bits, (k - group) // LANES * BIT_ROWS), 3 << (k % LANES))
+                into = advance(weight, k * weight_row)
                 if mask != 0:
-                    _collect_bits(mask, advance(at, k), x_row, back, delta_row, advance(weight, k * weight_row), columns)
+                    _product_bits(
+                        mask, advance(at, k), second, x_row, back, delta_row, columns, into, second * weight_row
+                    )
 
 
 @jit
