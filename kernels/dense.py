@@ -48,9 +48,10 @@ DEPTH = 256
 # Packing a panel pays from this many elements of rows x the weight's stride. GFLOP/s unpacked and packed, AVX-512: 32
 # rows of 512-512 115 and 141, 128 rows of 784-128 153 and 161, 32 rows 159 and 139.
 PACK = 1 << 14
-# Elements of weights that stay in the first-level cache for the deltas, and of deltas in the second-level cache for the
-# weights, in an input gradient. 1,024 rows of 1024-1024: 48 GFLOP/s without, 133 with; 32 rows of 784-128: 112 and 115.
-NEAR, FAR = 1 << 13, 1 << 18
+# Elements that stay in the first-level cache while the weights of some units meet the deltas of DOT_ROWS rows, and
+# elements of deltas that stay in the second-level cache for all weights. 1,024 rows of 1024-1024: 48 GFLOP/s without, 133
+# with; 32 rows of 784-128: 112 and 115.
+NEAR, FAR = 10 << 10, 1 << 18
 
 # From this many elements on, a row of weights is read as a stream: columns of rows a page apart share a few sets of
 # the cache, and no prefetcher follows them. 784 inputs, batch 1: 38 instead of 68 us a sample before 512 units, 66
@@ -161,7 +162,8 @@ def back_product(delta, delta_row, rows, weight, weight_row, units, width, out, 
     out holds the slope of each unit before, its delta after.
     """
     tiled_rows, tiled_units, row_units = rows - rows % DOT_ROWS, units - units % DOT_UNITS, units - units % DOTS
-    near, far = max(1, NEAR // (width * DOT_UNITS)) * DOT_UNITS, max(1, FAR // (width * DOT_ROWS)) * DOT_ROWS
+    near = max(1, (NEAR // width - DOT_ROWS) // DOT_UNITS) * DOT_UNITS
+    far = max(1, FAR // (width * DOT_ROWS)) * DOT_ROWS
     for r in range(0, tiled_rows, far):
         for u in range(0, tiled_units, near):
             back, block, into = advance(delta, r * delta_row), advance(weight, u * weight_row), r * out_row + u
