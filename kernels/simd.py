@@ -18,6 +18,8 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 LANES = 16
+CACHE_LINE = 64  # bytes
+AHEAD = 16  # steps of a tile between asking for its x and needing it
 BIT_ROWS = 32  # rows of a mask of one feature
 
 _I64 = ir.IntType(64)
@@ -144,16 +146,20 @@ def make_buffer(size: int) -> Callable[..., Any]:
     return buffer
 
 
+def _prefetch(builder: Any, pointer: Any, level: int = 1) -> None:
+    at = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [at, _I32(0), _I32(4 - level), _I32(1)])  # read, keep, data
+
+
 def _make_prefetch(level: int) -> Callable[..., None]:
     """Ask for the cache line that a pointer points into, into the caches from this level on; harmless anywhere."""
 
     @intrinsic
     def prefetch(typing, base):
         def codegen(context, builder, signature, args):
-            at = builder.bitcast(args[0], ir.IntType(8).as_pointer())
-            kind = ir.FunctionType(ir.VoidType(), [at.type, _I32, _I32, _I32])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-            builder.call(function, [at, _I32(0), _I32(4 - level), _I32(1)])  # read, keep, data
+            _prefetch(builder, args[0], level)
             return context.get_dummy_value()
 
         return types.void(base), codegen
@@ -197,7 +203,13 @@ def bits_to_float(typing, bits):
 
 
 def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
-    """Tile of a matrix product, held in registers: out[r, c] = init[r, c] + sum_k x[r, k] * weight[k, c]."""
+    """Tile of a matrix product, held in registers: out[r, c] = init[r, c] + sum_k x[r, k] * weight[k, c].
+
+    No prefetcher follows rows a page apart, so a tile asks for the rows of `out` under it, which are the next tile's,
+    and for the x of AHEAD steps later. Weights outside the second-level cache, AVX-512, 256 rows of 1024-1024: forward
+    135 GFLOP/s, with both 151; update 102, with the rows of `out` 130, with both 151. 128 rows of 512-512: 150 and 155,
+    135 and 158.
+    """
 
     @intrinsic
     def tile(typing, x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth):
@@ -207,17 +219,26 @@ def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
         def codegen(context, builder, signature, args):
             x, x_row, x_k, weight, weight_k, init, init_row, out, out_row, depth = args
             x_rows = [builder.mul(_I64(r), x_row) for r in range(rows)]
+            x_ahead = builder.mul(_I64(AHEAD), x_k)
             passes = _passes(weight.type.pointee, rows * vectors, TILE_REGISTERS)
             width = LANES * vectors // passes
             lanes = min(LANES, width)
+            line = CACHE_LINE // (4 if isinstance(weight.type.pointee, ir.FloatType) else 8)
             for first in range(0, LANES * vectors, width):
                 columns = range(first, first + width, lanes)
                 start = []
                 for r in range(rows):
                     row = builder.gep(init, [builder.mul(_I64(r), init_row)])
                     start += [_load(builder, row, c, lanes) for c in columns]
+                if rows > 1:
+                    for r in range(rows, 2 * rows):
+                        row = builder.gep(out, [builder.mul(_I64(r), out_row)])
+                        for c in range(first, first + width, line):
+                            _prefetch(builder, builder.gep(row, [_I64(c)]))
                 loop = _Loop(builder, depth, 1, [x, weight, *start])
                 x_at, weight_at, *chains = loop.carried
+                if rows > 1:
+                    _prefetch(builder, builder.gep(x_at, [x_ahead]))
                 weights = [_load(builder, weight_at, c, lanes) for c in columns]
                 updated: list[Any] = []
                 for r in range(rows):
@@ -234,6 +255,29 @@ def _make_tile(rows: int, vectors: int) -> Callable[..., None]:
         return signature, codegen
 
     return tile
+
+
+def _make_copy(vectors: int) -> Callable[..., None]:
+    """Copy columns, row under row: out[k, c] = source[k, c]. Into a panel that fits the cache, or back."""
+
+    @intrinsic
+    def copy(typing, source, source_row, rows, out, out_row):
+        signature = types.void(source, types.intp, types.intp, out, types.intp)
+
+        def codegen(context, builder, signature, args):
+            source, source_row, rows, out, out_row = args
+            ahead = builder.mul(_I64(AHEAD), source_row)
+            loop = _Loop(builder, rows, 1, [source, out])
+            at, into = loop.carried
+            for v in range(vectors):
+                _prefetch(builder, builder.gep(at, [builder.add(ahead, _I64(LANES * v))]))
+                _store(builder, _load(builder, at, LANES * v), into, LANES * v)
+            loop.close([builder.gep(at, [source_row]), builder.gep(into, [out_row])])
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return copy
 
 
 def _tree(builder: Any, vectors: list[Any]) -> Any:
@@ -594,6 +638,7 @@ tile_narrow = _make_tile(TILE_ROWS, 1)
 tile_row = _make_tile(1, SPARSE_VECTORS)
 tile_row_pair = _make_tile(1, 2)
 tile_row_one = _make_tile(1, 1)
+copy_tile = _make_copy(TILE_VECTORS)
 dots = _make_dots(DOT_ROWS, DOT_UNITS)
 dots_row = _make_dots(1, DOT_ROWS * DOT_UNITS)
 dot = _make_dots(1, 1)
