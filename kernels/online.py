@@ -16,22 +16,10 @@ from hotloop.kernels.simd import pointer
 # What the book holds, an address and a length each; the arrays must stay alive.
 ARRAYS: tuple[str, ...] = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # integers
 ARRAYS += ("rates", "clock", "dropout", "row_loss", "total", "constants")  # float64
-ARRAYS += (
-    "params",
-    "targets",
-    "weights",
-    "work",
-    "value",
-    "overlaps",
-    "squares",
-    "grad",
-    "first",
-    "second",
-)  # of the parameters
-(PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS) = range(
-    14
-)
-(PARAMS, TARGETS, WEIGHTS, WORK, VALUE, OVERLAPS, TABLE, SQUARES, GRAD, FIRST, SECOND) = range(14, 25)
+ARRAYS += ("params", "targets", "weights", "work", "value", "overlaps", "table", "squares")  # of the parameters
+ARRAYS += ("grad", "first", "second")
+(PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS,
+ PARAMS, TARGETS, WEIGHTS, WORK, VALUE, OVERLAPS, TABLE, SQUARES, GRAD, FIRST, SECOND) = range(len(ARRAYS))  # fmt: skip
 
 
 @intrinsic
