@@ -117,9 +117,7 @@ def forward_zeros(x, width, weight, out, following):  # type: ignore[no-untyped-
     rows, x_row = x.shape
     columns, at, z, source = weight.shape[1], pointer(x, 0), pointer(out, 0), pointer(x, 0)
     order = pointer(following, 0)
-    sparse.forward_zeros(
-        at, x_row, rows, width, pointer(weight, 0), columns, columns, z, columns, source, order, x_row
-    )
+    sparse.forward_zeros(at, x_row, rows, width, pointer(weight, 0), columns, columns, z, columns, source, order, x_row)
 
 
 @jit
@@ -140,7 +138,16 @@ def block(rows: int, width: int, columns: int, density: float, dtype: str) -> tu
     return x, weight, bias, delta
 
 
-BLOCKS = [(1, 1, 16), (2, 15, 32), (3, 16, 48), (5, 17, 128), (32, 63, 144), (33, 65, 16), (70, 130, 176), (2, 1100, 16)]
+BLOCKS = [
+    (1, 1, 16),
+    (2, 15, 32),
+    (3, 16, 48),
+    (5, 17, 128),
+    (32, 63, 144),
+    (33, 65, 16),
+    (70, 130, 176),
+    (2, 1100, 16),
+]
 
 
 @both
