@@ -359,7 +359,7 @@ def _count_bits(builder: Any, mask: Any) -> Any:
 
 
 def _make_tile_bits(vectors: int) -> Callable[..., None]:
-    """A tile of two rows whose sums run over the k in a mask: out[r, c] += sum_k x[r, k] * weight[k, c], ascending k."""
+    """A tile of two rows: out[r, c] += sum_k x[r, k] * weight[k, c] over the k in a mask, ascending."""
 
     @intrinsic
     def tile_bits(typing, mask, x, x_row, x_k, weight, weight_k, out, out_row):
@@ -427,7 +427,7 @@ def _make_stream(vectors: int) -> Callable[..., None]:
 
 @intrinsic
 def transpose(typing, source, rows, out):
-    """out[16 j + r] = source[16 r + j]: a square of 16 rows; rows (at most 16) are read, the last stands for the rest.
+    """out[16 j + r] = source[16 r + j]: a square; rows (at most 16) are read, the last stands for the rest.
 
     out may be source.
     """
@@ -472,7 +472,7 @@ def add_lines(typing, source, row, rows, out):
 
 @intrinsic
 def dots_lanes(typing, delta, weights, out):
-    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, one a lane, in the tree order of `dots` for width 16.
+    """out[u] *= sum_l delta[l] * weights[16 l + u] for 16 units u, a lane each, in the order of `dots` for width 16.
 
     The weights are transposed (see `transpose`): so the tree needs no shuffles, which only one port of a core does.
     """

@@ -155,7 +155,7 @@ def back_product_narrow(delta, weight, out):  # type: ignore[no-untyped-def]
 @both
 def test_a_narrow_heads_input_gradient_has_the_bits_of_any_other(dtype: str) -> None:
     for rows, units in product((0, 1, 5, 16), (1, 15, 16, 17, 33, 64)):
-        x, weight, _, delta = layer(rows, units, 16, dtype)
+        _, weight, _, delta = layer(rows, units, 16, dtype)
         slope = fenced(np.random.default_rng(rows).normal(size=(rows, units)).astype(dtype))
         plain = empty((rows, units), dtype)
         dense.input_gradient(delta, weight, plain)
