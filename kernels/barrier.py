@@ -16,6 +16,7 @@ from hotloop.kernels.jit import inner
 from hotloop.kernels.simd import pointer
 
 SPINS = 2000
+APART = 8  # counters that several threads write are a cache line apart
 _I64 = ir.IntType(64)
 
 if platform.system() == "Windows":
@@ -45,16 +46,39 @@ def _atomic_load(typing, counter):
 
 
 @inner
-def wait(counter, threads):
-    """Return when all `threads` threads have called. counter: int64 array (1,), zero before the first meeting."""
-    if threads == 1:
-        return
-    at = pointer(counter, 0)
-    arrived = _fetch_add(at, 1)
-    target = (arrived // threads + 1) * threads
+def _wait_for(at, target):
+    """Return when the counter on the pointer has reached target."""
     spins = 0
     while _atomic_load(at) < target:
         spins += 1
         if spins > SPINS:
             _yield()
             spins = 0
+
+
+@inner
+def wait(counter, threads):
+    """Return when all `threads` threads have called. counter: int64 array, [0] zero before the first meeting."""
+    if threads == 1:
+        return
+    at = pointer(counter, 0)
+    arrived = _fetch_add(at, 1)
+    _wait_for(at, (arrived // threads + 1) * threads)
+
+
+@inner
+def done(counter, thread):
+    """How many turns this thread has ended."""
+    return _atomic_load(pointer(counter, APART * (thread + 1)))
+
+
+@inner
+def end_turn(counter, thread):
+    """Tell the others that this thread has ended one more turn. counter: int64 array (APART (threads + 1),)."""
+    _fetch_add(pointer(counter, APART * (thread + 1)), 1)
+
+
+@inner
+def wait_turn(counter, thread, turns):
+    """Return when that thread has ended so many turns."""
+    _wait_for(pointer(counter, APART * (thread + 1)), turns)

@@ -27,7 +27,7 @@ class Scratch(NamedTuple):
     row_loss: Any  # (BLOCK,) float64; per-sample: the first tells the threads whether a sample moves anything
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
-    meeting: Any  # (1,) int64, the barrier's counter
+    meeting: Any  # (barrier.APART (threads + 1),) int64, the counters of the barrier and of turns
     lazy: lazy.Lazy  # what the first layer remembers where only the rows that a batch meets are moved
 
 
@@ -175,21 +175,25 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
     inputs = (network.LISTED if compressed else network.ZEROS) if samples.listed else network.ALL
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
-    X = pointer(samples.inputs.X, 0)
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
         share = -(-some // (threads * TILE_ROWS)) * TILE_ROWS  # whole tiles for each thread
         begin, end = min(some, thread * share), min(some, (thread + 1) * share)
-        network.load_rows(plan, work, lists, samples, position + first, begin, end)
-        if regular.noise > 0.0:
-            for r in range(begin, end):
-                regularize.add_noise(plan, work, r, position + first + r, regular)
-        for layer in range(1, layers):
+        if inputs == network.ZEROS:
+            network.forward_zeros(
+                plan, params, work, samples, position + first, begin, end, some, meeting, thread, threads
+            )
+        else:
+            network.load_rows(plan, work, lists, samples, position + first, begin, end)
+            if regular.noise > 0.0:
+                for r in range(begin, end):
+                    regularize.add_noise(plan, work, r, position + first + r, regular)
+        for layer in range(2 if inputs == network.ZEROS else 1, layers):
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 for r in range(begin, end):
                     regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
-            network.forward(plan, params, work, lists, inputs, layer, begin, end, X, pointer(samples.order, min(position + first + rows + begin, samples.order.shape[0] - (end - begin))))
+            network.forward(plan, params, work, lists, inputs == network.LISTED, layer, begin, end)
         network.output_deltas(plan, work, samples, position + first, begin, end, loss, scale, row_loss)
         network.backward(plan, params, work, begin, end)
         barrier.wait(meeting, threads)

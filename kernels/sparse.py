@@ -18,8 +18,8 @@ from hotloop.kernels.simd import (
     gather,
     gather_one,
     gather_pair,
-    make_buffer,
     make_bits_buffer,
+    make_buffer,
     nonzero,
     pointer,
     prefetch_second,
@@ -200,7 +200,7 @@ def _product_bits(mask, x, x_row, x_k, weight, weight_k, columns, out, out_row):
 
 
 @inner
-def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row, source, following):
+def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row, source, following, source_row):
     """out[r, c] += sum_k x[r, k] weight[k, c] but for zeros that two rows share; columns a multiple of 16.
 
     x is zero from width up to a multiple of 16. A word of features at a time, so that their weights stay in the
@@ -215,8 +215,8 @@ def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_r
             other, mask = advance(at, second * x_row), 0
             for line in range(0, lines, LANES):
                 mask |= (nonzero(advance(at, line)) | nonzero(advance(other, line))) << line
-                prefetch_second(advance(source, following[r] * width + first + line))
-                prefetch_second(advance(source, following[r + second] * width + first + line))
+                prefetch_second(advance(source, following[r] * source_row + first + line))
+                prefetch_second(advance(source, following[r + second] * source_row + first + line))
             _product_bits(mask, at, second * x_row, 1, block, weight_row, columns, into, second * out_row)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import epochs, regularize, updates
+from hotloop.kernels import barrier, epochs, regularize, updates
 from hotloop.kernels.lazy import Lazy
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
@@ -145,7 +145,7 @@ class Engine:
             np.zeros(epochs.BLOCK),
             np.zeros(-(-network.params.size // regularize.BLOCK), dtype),
             np.zeros(1),
-            np.zeros(1, np.int64),
+            np.zeros(barrier.APART * (self.threads + 1), np.int64),
             _lazy(rows, batch_size, lazy_from),
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)

@@ -54,3 +54,26 @@ def test_one_waits_for_the_other() -> None:
         pool.submit(march, meeting, steps, errors, 1, 2, 1).result(timeout=60)
         first.result(timeout=60)
     assert not errors.any()
+
+
+@numba.njit(nogil=True)
+def relay(counter, sums, thread, threads, turns):  # type: ignore[no-untyped-def]
+    """Each thread in its turn takes what the thread before has left and adds one; thread 0 begins with nothing."""
+    before = barrier.done(counter, thread)
+    for turn in range(turns):
+        if thread > 0:
+            barrier.wait_turn(counter, thread - 1, before + turn + 1)
+        sums[turn] = sums[turn] + 1 if thread > 0 else 1
+        barrier.end_turn(counter, thread)
+    barrier.wait_turn(counter, threads - 1, before + turns)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_threads_take_turns(threads: int) -> None:
+    counter, sums = np.zeros(barrier.APART * (threads + 1), np.int64), np.zeros(50, np.int64)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(3):
+            sums[:] = 0
+            for run in [pool.submit(relay, counter, sums, thread, threads, 50) for thread in range(threads)]:
+                run.result(timeout=60)
+            assert (sums == threads).all()

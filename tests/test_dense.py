@@ -9,6 +9,8 @@ import reference
 from reference import Array
 
 from hotloop.kernels import activations, dense
+from hotloop.kernels.jit import jit
+from hotloop.kernels.simd import pointer
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100)
 # (rows, fan_in, fan_out): every pair of sizes meets in every two places, in 144 shapes instead of 1728.
@@ -141,6 +143,27 @@ def test_input_gradient_is_sixteen_lanes_and_a_tree(dtype: str) -> None:
         out = empty((shape[0], shape[1]), dtype)
         dense.input_gradient(delta, weight, out)
         assert np.array_equal(out, reference.dense_input_gradient_bits(delta, weight)), shape
+
+
+@jit
+def back_product_narrow(delta, weight, out):  # type: ignore[no-untyped-def]
+    """The kernel on whole arrays."""
+    rows, units = out.shape
+    dense.back_product_narrow(pointer(delta, 0), 16, rows, pointer(weight, 0), units, pointer(out, 0), units)
+
+
+@both
+def test_a_narrow_heads_input_gradient_has_the_bits_of_any_other(dtype: str) -> None:
+    for rows, units in product((0, 1, 5, 16), (1, 15, 16, 17, 33, 64)):
+        x, weight, _, delta = layer(rows, units, 16, dtype)
+        slope = fenced(np.random.default_rng(rows).normal(size=(rows, units)).astype(dtype))
+        plain = empty((rows, units), dtype)
+        dense.input_gradient(delta, weight, plain)
+        expected = (plain * slope).astype(dtype)
+        np.testing.assert_allclose(plain, reference.dense_input_gradient(delta, weight), rtol=1e-3, atol=1e-4)
+        back_product_narrow(delta, weight, slope)
+        assert same_bits(slope, expected), (rows, units)
+        assert_fence(slope)
 
 
 @both

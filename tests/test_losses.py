@@ -9,6 +9,8 @@ import reference
 from reference import Array
 
 from hotloop.kernels import losses
+from hotloop.kernels.jit import jit
+from hotloop.kernels.simd import pointer
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100)
 
@@ -238,3 +240,40 @@ def test_class_nan_gives_nan(name: str, dtype: str) -> None:
             prediction = np.random.default_rng(k).normal(size=k).astype(dtype)
             prediction[place] = np.nan
             assert np.isnan(run(f"{name}_class", prediction, label)[0]), (k, place, label)
+
+
+@jit
+def class_rows(logits, label, k, scale, value, delta):  # type: ignore[no-untyped-def]
+    """The kernel on whole arrays."""
+    z, into, of, to = pointer(logits, 0), pointer(delta, 0), pointer(scale, 0), pointer(value, 0)
+    losses.cross_entropy_class_rows(z, logits.shape[0], pointer(label, 0), k, of, to, into)
+
+
+@both
+@pytest.mark.parametrize("spread", [2.0, 1000.0])
+@pytest.mark.parametrize("rows", [1, 2, 7, 15, 16])
+def test_cross_entropy_of_many_rows_has_the_bits_of_each(rows: int, spread: float, dtype: str) -> None:
+    for k in (1, 2, 3, 10, 15, 16):
+        rng = np.random.default_rng([rows, k])
+        logits, label = np.zeros((rows, 16), dtype), rng.integers(0, k, rows).astype(np.int32)
+        logits[:, :k] = rng.normal(scale=spread, size=(rows, k))
+        scale, value, delta = rng.normal(size=rows).astype(dtype), np.zeros(rows, dtype), np.full((rows, 16), 7, dtype)
+        class_rows(logits, label, k, scale, value, delta)
+        for r in range(rows):
+            one, back = run("cross_entropy_class", logits[r, :k], label[r])
+            assert value[r] == one
+            assert delta[r, :k].tobytes() == (back * scale[r]).astype(dtype).tobytes()
+            exact, slope = reference.cross_entropy_class(logits[r, :k], int(label[r]))
+            np.testing.assert_allclose(value[r], exact, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(delta[r, :k], slope * np.float64(scale[r]), rtol=1e-4, atol=1e-6)
+        assert not delta[:, k:].any()  # what the padding of the weights would be moved by
+
+
+@both
+def test_nan_in_one_of_many_rows_stays_there(dtype: str) -> None:
+    logits, label = np.zeros((5, 16), dtype), np.zeros(5, np.int32)
+    logits[3, 1] = np.nan
+    scale, value, delta = np.ones(5, dtype), np.zeros(5, dtype), np.zeros((5, 16), dtype)
+    class_rows(logits, label, 4, scale, value, delta)
+    assert np.isnan(value[3]) and np.isnan(delta[3, :4]).all() and not np.isnan(delta[3, 4:]).any()
+    assert np.isfinite(np.delete(value, 3)).all() and np.isfinite(np.delete(delta, 3, 0)).all()

@@ -93,6 +93,7 @@ def arguments(maker: str, real: Any) -> list[Any]:
         "gather": [_INDEX, at, _SIZE, at, _SIZE, at],
         "scatter": [_INDEX, at, _SIZE, at, _SIZE, at],
         "stream": [at, at, _SIZE, at, _SIZE, at, at],
+        "tile_bits": [types.int64, at, _SIZE, _SIZE, at, _SIZE, at, _SIZE],
     }[maker]
 
 
@@ -114,11 +115,12 @@ def test_loops_are_multiply_adds_without_spills(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(simd, "TILE_REGISTERS", tile)
     monkeypatch.setattr(simd, "DOT_REGISTERS", dot)
     shapes = SHAPES[processor == "AVX-512"]
-    shapes = {**shapes, "scatter": shapes["gather"], "stream": [(2,), (1,)]}
+    shapes = {**shapes, "scatter": shapes["gather"], "tile_bits": shapes["gather"], "stream": [(2,), (1,)]}
     for maker, shape in [(maker, shape) for maker, some in shapes.items() for shape in some]:
         kernel = getattr(simd, f"_make_{maker}")(*shape)
         found = loops(assembly(kernel, arguments(maker, real), processor))
-        vectors = {"tile": np.prod(shape), "dots": np.prod(shape), "stream": 2 * shape[0]}.get(maker, shape[0])
+        several = {"tile": np.prod(shape), "dots": np.prod(shape), "stream": 2 * shape[0], "tile_bits": 2 * shape[0]}
+        vectors = several.get(maker, shape[0])
         needed = vectors * simd.LANES * real.bitwidth // 8 // register
         steps = sum(len(list(filter(_MULTIPLY_ADD.search, loop))) for loop in found)
         where = f"{maker} {shape} {real} on {processor}"
