@@ -49,8 +49,8 @@ DEPTH = 256
 # rows of 512-512 115 and 141, 128 rows of 784-128 153 and 161, 32 rows 159 and 139.
 PACK = 1 << 14
 # Elements that stay in the first-level cache while the weights of some units meet the deltas of DOT_ROWS rows, and
-# elements of deltas that stay in the second-level cache for all weights. 1,024 rows of 1024-1024: 48 GFLOP/s without, 133
-# with; 32 rows of 784-128: 112 and 115.
+# elements of deltas that stay in the second-level cache for all weights. 1,024 rows of 1024-1024: 48 GFLOP/s without,
+# 133 with; 32 rows of 784-128: 112 and 115.
 NEAR, FAR = 10 << 10, 1 << 18
 
 # From this many elements on, a row of weights is read as a stream: columns of rows a page apart share a few sets of
