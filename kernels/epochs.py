@@ -12,7 +12,7 @@ import numpy as np
 
 from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product
-from hotloop.kernels.jit import inner, inner_with_arrays, jit
+from hotloop.kernels.jit import inner, inner_once, inner_with_arrays, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, fma, pointer
 
@@ -54,38 +54,37 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
     total, half, before = loss_sum[0], 0, 0
     position, rows = start, min(window - start % window, stop - start)
-    if thread == threads - 1:
-        _bring(plan, samples, scratch, position, rows, half)
-    barrier.wait(meeting, threads)
-    while rows > 0:
+    while True:
+        if thread == threads - 1:
+            _bring(plan, samples, scratch, position, rows, half)
+        barrier.wait(meeting, threads)
         following = pointer(order, min(position + rows, order.shape[0] - rows))
         _first_layer(plan, params, samples, following, scratch, 1 - half, before, rows, first, last)
+        if rows == 0:
+            break
         barrier.wait(meeting, threads)
         if thread == 0:
             total = _steps(net, samples, position, rows, loss, rule, regular, scratch, half * window, total)
         position, before, half = position + rows, rows, 1 - half
         rows = min(window, stop - position)
-        if thread == threads - 1:
-            _bring(plan, samples, scratch, position, rows, half)
-        barrier.wait(meeting, threads)
-    _first_layer(plan, params, samples, pointer(order, 0), scratch, 1 - half, before, 0, first, last)
     if thread == 0:
         loss_sum[0] = total
     return total
 
 
-@inner
+@inner_once
 def _bring(plan, samples, scratch, position, rows, half):
     """Bring a window's samples into this half of the input rows, and take the products of each two of them."""
     work, lists, overlaps = scratch.work, scratch.lists, scratch.overlaps
     window, width, stride = overlaps.shape[1], plan[0, PADDED], plan[0, STRIDE]
     begin = half * window
-    network.load_rows(plan, work, lists, samples, position - begin, begin, begin + rows)
+    inputs = network.kind(samples, window)
+    network.load_rows(plan, work, lists, samples, inputs, position - begin, begin, begin + rows)
     if window == 1:
         return
     x, one = pointer(work, plan[0, VALUE] + begin * stride), cast(1.0, overlaps[0, 0])
     products = pointer(overlaps, begin * window)
-    if network.kind(samples) == network.LISTED:
+    if inputs == network.LISTED:
         blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
         entries = pointer(lists.index, begin * stride), pointer(lists.value, begin * stride)
         ends = pointer(lists.ends, begin * (blocks + 1))
@@ -101,7 +100,7 @@ def _bring(plan, samples, scratch, position, rows, half):
             products[i] += one
 
 
-@inner
+@inner_once
 def _first_layer(plan, params, samples, following, scratch, half, before, rows, first, last):
     """The steps of the last window's rows, and by the weights after them z of this window's: columns first .. last.
 
@@ -109,7 +108,7 @@ def _first_layer(plan, params, samples, following, scratch, half, before, rows, 
     weights come through the first-level cache once for both. following: samples that are soon to be brought.
     """
     work, lists, window, width = scratch.work, scratch.lists, scratch.overlaps.shape[1], plan[0, WIDTH]
-    x_row, stride, padded, inputs = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED], network.kind(samples)
+    x_row, stride, padded, inputs = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED], network.kind(samples, window)
     old, new = half * window, (1 - half) * window
     z, delta = pointer(work, plan[1, VALUE] + new * stride), pointer(work, plan[1, SLOPE] + old * stride)
     weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
@@ -141,7 +140,7 @@ def _first_layer(plan, params, samples, following, scratch, half, before, rows, 
                 product(advance(x_new, k), x_row, 1, rows, stop - k, at, padded, some, into, stride, into, stride)
 
 
-@inner
+@inner_once
 def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, total):
     """The steps of a window's samples, one after another; of the first layer only the deltas. total + their losses."""
     plan, params = net
@@ -149,7 +148,7 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
     work, lists, overlaps, rates, dropout = scratch.work, scratch.lists, scratch.overlaps, rule.rates, regular.dropout
     layers, stride, padded, window = plan.shape[0], plan[1, STRIDE], plan[1, PADDED], overlaps.shape[1]
     deltas = pointer(work, plan[1, SLOPE] + begin * stride)
-    inputs = network.kind(samples)
+    inputs, blocks = network.kind(samples, window), sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
     counts = pointer(lists.ends, lists.ends.shape[0] - layers)
     for i in range(rows):
         r, sample = begin + i, order[position + i]
@@ -173,6 +172,10 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         else:  # beyond the margin of a hinge, and where a perceptron knows
             for j in range(padded):
                 deltas[i * stride + j] = cast(0.0, scale)
+            if inputs == network.LISTED:  # nothing to add to the weights
+                ends = pointer(lists.ends, r * (blocks + 1))
+                for block in range(blocks + 1):
+                    ends[block] = 0
     return total
 
 
@@ -245,7 +248,7 @@ def _update_row(plan, params, work, r, layer, lists, counts):
 def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
     plan, params = net
-    inputs = network.kind(samples)
+    inputs = network.kind(samples, 0)
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
     total = 0.0
@@ -258,7 +261,7 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
                 plan, params, work, samples, position + first, begin, end, some, meeting, thread, threads
             )
         else:
-            network.load_rows(plan, work, lists, samples, position + first, begin, end)
+            network.load_rows(plan, work, lists, samples, inputs, position + first, begin, end)
             if regular.noise > 0.0:
                 for r in range(begin, end):
                     regularize.add_noise(plan, work, r, position + first + r, regular)

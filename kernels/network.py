@@ -63,11 +63,14 @@ class Lists(NamedTuple):
 
 
 @inner
-def kind(samples):
-    """What the first layer visits: ALL inputs, those LISTED in compressed rows, or all of dense rows but ZEROS."""
+def kind(samples, window):
+    """What the first layer visits: ALL inputs, those LISTED, or all of dense rows but ZEROS.
+
+    Dense rows are listed for windows of one sample; masks of zeros pay for many rows.
+    """
     if samples.listed == 0:
         return ALL
-    return LISTED if samples.inputs.start.shape[0] > 0 else ZEROS
+    return LISTED if samples.inputs.start.shape[0] > 0 or window == 1 else ZEROS
 
 
 @inner
@@ -79,30 +82,35 @@ def fetch_row(X, sample, width):
 
 
 @inner
-def load_rows(plan, work, lists, samples, position, begin, end):
-    """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end."""
+def load_rows(plan, work, lists, samples, inputs, position, begin, end):
+    """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end.
+
+    inputs: see `kind`; rows that are LISTED go to the lists.
+    """
     X, entry_values, entry_indices, entry_starts = samples.inputs
-    order, listed = samples.order, samples.listed
+    order = samples.order
     indices, values, marks = lists
     width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
     blocks, size = sparse.blocks_of(width, plan[1, PADDED]), sparse.span(width, plan[1, PADDED])
     for r in range(begin, end):
         sample = order[position + r]
-        if entry_starts.shape[0] == 0:
-            fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
         row = pointer(work, base + r * stride)
+        index, value, ends = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
         if entry_starts.shape[0] > 0:
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
             entries = pointer(entry_indices, at), pointer(entry_values, at)
-            if listed:
-                into = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
-                sparse.load_listed(entries[0], entries[1], count, width, size, into[0], into[1], into[2])
+            if inputs == LISTED:
+                sparse.load_listed(entries[0], entries[1], count, width, size, index, value, ends)
             else:
                 sparse.fill_out(entries[0], entries[1], count, width, row)
         else:
             source = pointer(X, sample * width)
-            for j in range(width):
-                row[j] = source[j]
+            fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
+            if inputs == LISTED:
+                sparse.load_dense(source, width, size, index, value, ends)
+            else:
+                for j in range(width):
+                    row[j] = source[j]
 
 
 @inner

@@ -46,8 +46,10 @@ MOST_BLOCKS = 64  # of a row; where it has very many features they are larger: t
 
 @register_jitable
 def span(features, columns):
-    """Features of a block: its weights fill the first-level cache, and a row has at most MOST_BLOCKS of them."""
-    return SPAN * max(1, WIDE // columns, (features + SPAN * MOST_BLOCKS - 1) // (SPAN * MOST_BLOCKS))
+    """Features of a block, before a weight of so many columns: a row has at most MOST_BLOCKS, and one if it is narrow."""
+    if columns <= PAIR:
+        return max(1, features)
+    return SPAN * max(1, (features + SPAN * MOST_BLOCKS - 1) // (SPAN * MOST_BLOCKS))
 
 
 @register_jitable
@@ -117,8 +119,18 @@ def distribute(index, value, count, delta, weight, weight_row, columns):
 
 
 @inner
+def load_dense(x, n, size, index, value, ends):
+    """List the non-zero entries of x[:n]; ends[b] is the number of entries before feature b size, int32."""
+    count = 0
+    ends[0] = 0
+    for block in range((n + size - 1) // size):
+        count = append(x, block * size, min(n, (block + 1) * size), index, value, count)
+        ends[block + 1] = count
+
+
+@inner
 def load_listed(source_index, source_value, count, n, size, index, value, ends):
-    """Copy a listed row; ends[b] is the number of entries before feature b size, int32."""
+    """Copy a listed row, and find its ends as load_dense does."""
     at = 0
     ends[0] = 0
     for block in range((n + size - 1) // size):

@@ -124,7 +124,7 @@ class Engine:
         sparse = rows.compressed or density < _sparse_below(int(network.plan[1, WIDTH]), per_sample)
         listed = int(sparse and not regularization.changes_inputs(layers))
         self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
-        window = min(layout.WINDOW, self.n) if per_sample else 0
+        window = min(layout.window(network.plan), self.n) if per_sample else 0
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network.plan, objective.activation, block)
         self.network = Network(plan, network.params)
@@ -136,7 +136,7 @@ class Engine:
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
         self._row_work, self._done = work // (1 if per_sample else min(batch_size, self.n)), 0  # multiply-adds
-        listed_rows = block * int(listed and rows.compressed)
+        listed_rows = block * int(listed and (rows.compressed or window == 1))
         lists = size if per_sample else int(plan[0, STRIDE]) * listed_rows
         marks = (blocks_of(int(plan[0, WIDTH]), int(plan[1, PADDED])) + 1) * listed_rows + (layers + 1) * per_sample
         dtype = network.params.dtype
