@@ -13,7 +13,8 @@ from hotloop.engine import Pieces
 from hotloop.inputs import Rows
 from hotloop.kernels import updates
 from hotloop.kernels.custom import LEAST_CODE
-from hotloop.kernels.network import PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
+from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
+from hotloop.kernels.regularize import BLOCK, HALVES
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization
 
@@ -24,6 +25,7 @@ try:
     from hotloop.kernels.cuda import arrays, decisions, epochs, shim
     from hotloop.kernels.cuda import updates as gpu_updates
     from hotloop.kernels.cuda.dense import SIDE
+    from hotloop.kernels.cuda.regularize import Regular
 except ImportError as error:
     raise ImportError(f"device: 'cuda' cannot be used here: {error}") from None
 
@@ -53,7 +55,7 @@ def make_plan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[
     Every row has room for a 1 behind its values; see kernels.cuda.network.
     """
     sizes = [int(width) for width in plan[:, WIDTH]]
-    plan, _ = layout.make_plan(sizes, [*plan[1:-1, 6], output], bool(plan[1, 5]), rows)
+    plan, _ = layout.make_plan(sizes, [*plan[1:-1, ACTIVATION], output], bool(plan[1, HAS_BIAS]), rows)
     place = 0
     for line in plan:
         line[STRIDE] = layout.padded(int(line[WIDTH]) + 1)
@@ -87,25 +89,25 @@ def upload(array: Any, stream: Any = 0) -> Any:
     return shim.cuda.to_device(np.ascontiguousarray(array), stream)
 
 
-def refuse(objective: Objective, activations: NDArray[np.int64], regularization: Regularization, layers: int) -> None:
+def refuse(objective: Objective, activations: NDArray[np.int64]) -> None:
     """Refuse what only the processor does, before anything is changed."""
-    wanted = {
-        "dropout": any(regularization.shares(layers)),
-        "input_noise": regularization.input_noise > 0,
-        "clip_norm": regularization.clip_norm is not None,
-        "max_norm": regularization.max_norm is not None,
-        "an activation or loss of your own": objective.code >= LEAST_CODE or bool((activations >= LEAST_CODE).any()),
-    }
-    for name, given in wanted.items():
-        if given:
-            raise ValueError(f"device: 'cuda' does not support {name}; use device='cpu'.")
+    if objective.code >= LEAST_CODE or bool((activations >= LEAST_CODE).any()):
+        raise ValueError("device: 'cuda' does not support an activation or loss of your own; use device='cpu'.")
+
+
+def make_regular(regularization: Regularization, layers: int, seed: int, dtype: Any, stream: Any = 0) -> Regular:
+    """The same for the kernels, for a network of so many weight layers."""
+    told = regularization.for_kernels(layers, seed)
+    bounds = (dtype.type(value) for value in (told.l1, told.l2, told.clip_value, told.clip_norm, told.max_norm))
+    shares = np.round(told.dropout * HALVES).astype(np.int64)
+    return Regular(*bounds, upload(shares, stream), told.noise, seed, 0)
 
 
 class Engine:
     """One model, one objective, one batch size on the GPU; the interface of `engine.Engine`.
 
     The parameters live on the device from `restart` on, and after each piece in network.params too; what the optimiser
-    remembers comes back with `close`. threads, per_sample, seed and lazy_from are the processor's, and not used.
+    remembers comes back with `close`. threads, per_sample and lazy_from are the processor's, and not used.
     """
 
     def __init__(
@@ -123,15 +125,12 @@ class Engine:
     ) -> None:
         require()
         regularization = regularization or Regularization()
-        refuse(objective, network.plan[:, 6], regularization, len(network.plan) - 1)
+        refuse(objective, network.plan[:, ACTIVATION])
         self.n, self.batch_size, self.stream, self.host = len(rows), batch_size, stream, network.params
         self.code, self.dtype, k = objective.code, network.params.dtype, int(network.plan[-1, WIDTH])
         self.order = np.arange(self.n)
         self.direct_allowed = regularization.direct
-        kind = self.dtype.type
-        self.penalties = epochs.Penalties(
-            kind(regularization.l1), kind(regularization.l2), kind(regularization.clip_value or 0.0)
-        )
+        self.regular = make_regular(regularization, len(network.plan) - 1, seed, self.dtype, stream)
         rows_wide = 2 * sum(layout.padded(int(width) + 1) for width in network.plan[:, WIDTH])
         self.chunk = min(batch_size, epochs.BLOCK, max(1, LARGEST // rows_wide))
         plan, size = make_plan(network.plan, objective.activation, self.chunk)
@@ -140,6 +139,7 @@ class Engine:
         self.scratch = epochs.Scratch(
             upload(workspace(plan, size, self.chunk, self.dtype), stream),
             shim.cuda.device_array(max(1, self.n), self.dtype),
+            shim.cuda.device_array(-(-self.host.size // BLOCK), self.dtype),
         )
         self.samples = Samples(
             _inputs(rows.arrays, stream),
@@ -179,15 +179,14 @@ class Engine:
             self.stream.synchronize()
 
     def restart(self, epoch: int) -> None:
-        """Begin an epoch: a new sum of losses, the order and the parameters as they are on the host."""
+        """Begin an epoch: a new sum of losses, new draws, the order and the parameters as they are on the host."""
         self.total = 0.0
+        self.regular = self.regular._replace(epoch=epoch)
         self.samples.order.copy_to_device(self.order, self.stream)
         self.params.copy_to_device(self.host, self.stream)
 
     def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
-        if rule.code == updates.PASSIVE_AGGRESSIVE:
-            raise ValueError("optimizer: PassiveAggressive is not supported on device 'cuda'; use device='cpu'.")
         self.rule, steps = rule, -(-(stop - start) // self.batch_size)
         grad, first, second = self._buffers(rule)
         numbers = upload(self._numbers(rule, start // self.batch_size, max(1, steps)), self.stream)
@@ -199,7 +198,7 @@ class Engine:
             self.batch_size,
             self.code,
             epochs.Rule(rule.code, numbers, grad, first, second),
-            self.penalties,
+            self.regular,
             self.scratch,
             self.slices,
             self.wide,
@@ -219,14 +218,14 @@ class Engine:
             first.copy_to_host(rule.first, self.stream)
         self._wait()
         self.total += float(losses.sum(dtype=np.float64))
-        rule.clock[:] = rule.clock[0] + steps, rule.clock[1] * rule.beta1**steps, rule.clock[2] * rule.beta2**steps
+        if rule.code != updates.PASSIVE_AGGRESSIVE:  # which has no memory, and no betas
+            rule.clock[:] = rule.clock[0] + steps, rule.clock[1] * rule.beta1**steps, rule.clock[2] * rule.beta2**steps
 
     def _buffers(self, rule: updates.Rule) -> tuple[Any, Any, Any]:
         """The gradient's slices, and what the rule remembers; made for the first piece."""
         if self.buffers is None:
-            direct = (
-                rule.code == updates.SGD and self.direct_allowed and self.slices == 1 and self.batch_size <= self.chunk
-            )
+            straight = rule.code in (updates.SGD, updates.PASSIVE_AGGRESSIVE)
+            direct = straight and self.direct_allowed and self.slices == 1 and self.batch_size <= self.chunk
             grad = np.zeros(0 if direct else self.slices * self.host.size, self.dtype)
             self.buffers = (
                 upload(grad, self.stream), upload(rule.first, self.stream), upload(rule.second, self.stream)

@@ -300,6 +300,6 @@ def make_block(rows_each: int) -> Block:
                         total += w[e_at]
                         e_at = U(e_at + ld)
                     p[into + lines[layer, BIAS] + c_at] = total
-                    c_at = U(t + threads)
+                    c_at = U(c_at + threads)
 
     return Block(forward, backward, accumulate)

@@ -12,7 +12,7 @@ from typing import Any
 from numba import uint32
 
 from hotloop.kernels.activations import SOFTMAX
-from hotloop.kernels.cuda import activations, losses, strips
+from hotloop.kernels.cuda import activations, losses, regularize, strips
 from hotloop.kernels.cuda.dense import FEW, SIDE, STRIP
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.tiles import make_tile
@@ -43,12 +43,25 @@ def _load_row(plan, work, inputs, sample, row):
             work[row + entry_indices[i]] = entry_values[i]
 
 
-@device
-def load_rows(plan, work, samples, position, rows, parity, block, blocks):
-    """Bring the samples at position .. position + rows of the order into the input rows."""
-    base = values(plan, 0, parity)
-    for r in range(block, rows, blocks):
-        _load_row(plan, work, samples.inputs, samples.order[position + r], base + r * plan[0, STRIDE])
+@cache
+def make_load_rows(noisy: bool) -> Any:
+    """`load_rows` with input noise or without: its draws are of float64, which no other kernel of float32 uses."""
+
+    @device
+    def load_rows(plan, work, samples, regular, position, rows, parity, block, blocks):
+        """Bring the samples at position .. position + rows of the order into the input rows, as training sees them."""
+        base = values(plan, 0, parity)
+        for r in range(block, rows, blocks):
+            row = base + r * plan[0, STRIDE]
+            _load_row(plan, work, samples.inputs, samples.order[position + r], row)
+            if noisy:
+                cuda.syncthreads()
+                regularize.add_noise(plan, work, regular, position + r, row)
+            if regularize.drops(regular, 0):
+                cuda.syncthreads()
+                regularize.drop_inputs(plan, work, regular, position + r, row)
+
+    return load_rows
 
 
 @device
@@ -131,7 +144,7 @@ def _activate(code, work, value, slope, stride, rows, columns, height, width, bl
 
 @device
 def forward(plan, params, work, layer, begin, end, parity, origin, block, blocks, panels):
-    """Rows begin .. end through one layer: values and slopes."""
+    """Rows begin .. end through one layer: values and slopes; the height and width of the tiles it makes of them."""
     rows, columns, stride = U(end - begin), U(plan[layer, WIDTH]), U(plan[layer, STRIDE])
     bounds = rows, columns, U(0), U(plan[layer - 1, WIDTH])
     x = origin + values(plan, layer - 1, parity) + begin * plan[layer - 1, STRIDE]
@@ -148,6 +161,7 @@ def forward(plan, params, work, layer, begin, end, parity, origin, block, blocks
         _forward_strips(plan, params, work, x, layer, value, bounds, width, block, blocks, panels)
     cuda.syncthreads()
     _activate(plan[layer, ACTIVATION], work, value, slope, stride, rows, columns, height, width, block, blocks)
+    return height, width
 
 
 @device

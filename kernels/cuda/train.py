@@ -7,6 +7,7 @@ from numba import float32
 from numba import uint32 as U  # noqa: N812 - in every index
 
 from hotloop.kernels.cuda import block, updates
+from hotloop.kernels.cuda.regularize import two_sum
 from hotloop.kernels.cuda.shim import cuda, kernel
 
 MOST_THREADS = 256  # of a block
@@ -111,10 +112,7 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
                         target = targets[sample if targets.shape[0] > 1 else 0]
                         label = labels[sample] if labels.shape[0] > 0 else 0
                         value = block.output_delta(lines, top, w, r, rows, loss, target, label, scale)
-                        new = total + value  # with the rounding error of the sum (Knuth's two-sum)
-                        part = new - total
-                        rest += (total - (new - part)) + (value - part)
-                        total = new
+                        total, rest = two_sum(total, rest, value)
                         r = U(r + threads)
                     cuda.syncthreads()
                     for back in range(layers - U(1)):
@@ -145,11 +143,8 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
             cuda.syncthreads()
             if thread == 0:
                 for t in range(U(1), min(threads, table[m, ROOM])):
-                    value = w[U(2) * t]
-                    new = total + value
-                    part = new - total
-                    rest += (total - (new - part)) + (value - part) + w[U(2) * t + U(1)]
-                    total = new
+                    total, rest = two_sum(total, rest, w[U(2) * t])
+                    rest += w[U(2) * t + U(1)]
                 sums[m, epoch] = (total + rest) / float32(n)
             cuda.syncthreads()
         block.move_params(lines, first, layers, p, models.params, start, False)

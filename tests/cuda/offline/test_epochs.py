@@ -5,6 +5,7 @@ from numba import types
 
 from hotloop.kernels.cuda import decisions, epochs
 from hotloop.kernels.cuda.network import SHARED
+from hotloop.kernels.cuda.regularize import Regular
 from hotloop.kernels.network import Inputs, Network, Samples
 
 whole, order = types.int64, types.Array(types.int64, 1, "C")
@@ -15,27 +16,41 @@ def record(kind, *fields):
     return types.NamedTuple(fields, kind)
 
 
+def piece(real):
+    """The arguments of a piece for parameters of this type."""
+    vector, matrix = types.Array(real, 1, "C"), types.Array(real, 2, "C")
+    inputs = record(Inputs, matrix, vector, labels, order)
+    return (
+        record(Network, plan, vector),
+        record(Samples, inputs, matrix, labels, vector, order, whole),
+        whole, whole, whole, whole,
+        record(epochs.Rule, whole, matrix, vector, vector, vector),
+        record(Regular, real, real, real, real, real, order, types.float64, whole, whole),
+        record(epochs.Scratch, vector, vector, vector),
+        whole, whole, whole,
+    )  # fmt: skip
+
+
 NETWORK, INPUTS = record(Network, plan, vector32), record(Inputs, matrix32, vector32, labels, order)
-PIECE = (
-    NETWORK,
-    record(Samples, INPUTS, matrix32, labels, vector32, order, whole),
-    whole, whole, whole, whole,
-    record(epochs.Rule, whole, matrix32, vector32, vector32, vector32),
-    record(epochs.Penalties, types.float32, types.float32, types.float32),
-    record(epochs.Scratch, vector32, vector32),
-    whole, whole, whole,
-)  # fmt: skip
 PREDICT = (NETWORK, INPUTS, whole, whole, whole, vector32, whole, matrix32)
 
 
 @every_gpu
 def test_a_piece_on_a_cooperative_grid(capability):
-    code = check(epochs.grid, PIECE, capability, registers=200, shared=4 * SHARED)  # one block a processor
+    kernel = epochs.make_mini_batch(False, False)
+    code = check(kernel, piece(types.float32), capability, registers=200, shared=4 * SHARED)  # one block a processor
     assert "LDG.E.128" in {name.removesuffix(".SYS") for name in code.instructions}  # rows are read wide
 
 
 def test_a_piece_on_one_block():
-    check(epochs.single, PIECE, (9, 0), registers=168, shared=4 * SHARED)
+    check(epochs.make_mini_batch(True, False), piece(types.float32), (9, 0), registers=168, shared=4 * SHARED)
+
+
+def test_a_piece_with_input_noise_and_of_float64():
+    """The draws are of float64, also where the parameters are not."""
+    noisy = epochs.make_mini_batch(False, True)
+    check(noisy, piece(types.float32), (7, 5), registers=200, shared=4 * SHARED, doubles=True)
+    check(noisy, piece(types.float64), (9, 0), registers=255, shared=8 * SHARED, doubles=True)
 
 
 @every_gpu

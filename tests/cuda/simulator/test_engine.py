@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hotloop import MLP, SGD, Adam, AveragedSGD, Trainer, inputs
+from hotloop import MLP, SGD, Adam, AveragedSGD, PassiveAggressive, Trainer, inputs
 from hotloop.kernels.cuda import shim
 
 
@@ -110,11 +110,28 @@ def test_arrays_on_the_gpu_that_do_not_fit(X, error, message, on_device):
         MLP([5, 3], output="softmax").predict(on_device(X))
 
 
-@pytest.mark.parametrize("name", ["dropout", "input_noise", "clip_norm", "max_norm"])
-def test_what_only_the_processor_does(name):
-    X, y = data(6, 4, 3)
-    model = MLP([4, 5, 3], output="softmax")
-    before = model.params.copy()
-    with pytest.raises(ValueError, match=f"device: 'cuda' does not support {name}; use device='cpu'"):
-        Trainer(device="cuda", **{name: 0.5}).fit(model, X, y)
-    assert np.array_equal(model.params, before)
+def assert_like_the_processor(model, trainer, X, y):
+    """The same fit on both devices: losses, parameters, and something learned."""
+    start, runs = model.params.copy(), []
+    for device in ("cpu", "cuda"):
+        model.params[:], trainer.device = start, device
+        runs.append((trainer.fit(model, X, y)["loss"], model.params.copy()))
+    np.testing.assert_allclose(runs[1][0], runs[0][0], rtol=1e-5)
+    np.testing.assert_allclose(runs[1][1], runs[0][1], atol=1e-5)
+    assert not np.allclose(runs[0][1], start, atol=1e-3)
+
+
+def test_dropout_of_hidden_units_sample_by_sample():
+    X, y = data(7, 5, 3)
+    model = MLP([5, 10, 3], output="softmax", seed=1)
+    assert_like_the_processor(model, Trainer(optimizer=SGD(lr=0.1), batch_size=1, epochs=2, dropout=0.4, seed=5), X, y)
+
+
+@pytest.mark.parametrize(("loss", "outputs", "variant"), [("hinge", 3, 1), ("hinge", 1, 2), ("mae", 1, 1)])
+def test_passive_aggressive_steps(loss, outputs, variant):
+    X, y = data(8, 5, 3)
+    if outputs == 1:
+        y = np.where(y > 0, 1, -1) if loss == "hinge" else X @ np.arange(5)
+    model = MLP([5, outputs], seed=1)
+    trainer = Trainer(loss, PassiveAggressive(0.5, variant), batch_size=1, epochs=1)
+    assert_like_the_processor(model, trainer, X, y)
