@@ -98,9 +98,11 @@ def refuse(objective: Objective, activations: NDArray[np.int64]) -> None:
 def make_regular(regularization: Regularization, layers: int, seed: int, dtype: Any, stream: Any = 0) -> Regular:
     """The same for the kernels, for a network of so many weight layers."""
     told = regularization.for_kernels(layers, seed)
-    bounds = (dtype.type(value) for value in (told.l1, told.l2, told.clip_value, told.clip_norm, told.max_norm))
-    shares = np.round(told.dropout * HALVES).astype(np.int64)
-    return Regular(*bounds, upload(shares, stream), told.noise, seed, 0)
+    real, shares = dtype.type, np.round(told.dropout * HALVES).astype(np.int64)
+    return Regular(
+        real(told.l1), real(told.l2), real(told.clip_value), real(told.clip_norm), real(told.max_norm),
+        upload(shares, stream), told.noise, seed, 0,
+    )  # fmt: skip
 
 
 class Engine:
@@ -124,6 +126,7 @@ class Engine:
         stream: Any = 0,
     ) -> None:
         require()
+        stream = arrays.as_stream(stream)
         regularization = regularization or Regularization()
         refuse(objective, network.plan[:, ACTIVATION])
         self.n, self.batch_size, self.stream, self.host = len(rows), batch_size, stream, network.params
@@ -259,20 +262,50 @@ def infer(network: Network, inputs: Inputs, output: int, n: int, stream: Any = 0
     return out
 
 
+def _view(model: "MLP", name: str, X: Any, stream: Any) -> Rows:
+    """X (n, n_features) on the device as rows, not copied."""
+    if model._prepare is not None:
+        raise ValueError(
+            f"{name}: got an array on a GPU, but this model prepares its inputs on the processor; pass NumPy's."
+        )
+    require()
+    view = arrays.as_device(X, model.dtype, name, stream)
+    if view.ndim != 2 or view.shape[1] != model.sizes[0] or view.shape[0] == 0:
+        raise ValueError(
+            f"{name}: got shape {tuple(view.shape)}, expected (n_samples, {model.sizes[0]}), at least one."
+        )
+    return Rows(Inputs(view, np.zeros(0, model.dtype), np.zeros(0, np.int32), np.zeros(0, np.int64)))
+
+
+def read(model: "MLP", name: str, X: Any, stream: Any = 0) -> Rows:
+    """Rows to train on, from X (n, n_features) on the device, which is not copied; errors call it by this name.
+
+    Raises ValueError for another shape, dtype or layout, for NaN and for infinity.
+    """
+    stream = arrays.as_stream(stream)
+    rows = _view(model, name, X, stream)
+    place = arrays.first_unsound(rows.arrays.X, stream)
+    if place < rows.arrays.X.size:
+        raise ValueError(
+            f"{name}: got a NaN or an infinity at {list(divmod(place, model.sizes[0]))}; expected finite numbers only."
+        )
+    return rows
+
+
+def to_host(array: Any, stream: Any = 0) -> NDArray[Any]:
+    """A NumPy copy of an array on the device, of any library."""
+    require()
+    return arrays.to_host(array, arrays.as_stream(stream))
+
+
 def forward(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
     """Outputs (n, n_outputs) on the device for X (n, n_features) on the device, which is read in place.
 
     stream: numba-cuda's, PyTorch's, CuPy's, or a handle. Raises ValueError for another shape, dtype or layout.
     """
-    if model._prepare is not None:
-        raise ValueError("X: got an array on a GPU, but this model prepares its inputs on the processor; pass NumPy's.")
-    require()
     stream = arrays.as_stream(stream)
-    rows = arrays.as_device(X, model.dtype, "X", stream)
-    if rows.ndim != 2 or rows.shape[1] != model.sizes[0] or rows.shape[0] == 0:
-        raise ValueError(f"X: got shape {tuple(rows.shape)}, expected (n_samples, {model.sizes[0]}), at least one.")
-    none = np.zeros(0, model.dtype), np.zeros(0, np.int32), np.zeros(0, np.int64)
-    return infer(model._network, Inputs(rows, *none), output, rows.shape[0], stream)
+    rows = _view(model, "X", X, stream)
+    return infer(model._network, rows.arrays, output, len(rows), stream)
 
 
 def predict(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:

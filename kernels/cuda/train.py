@@ -13,14 +13,16 @@ from hotloop.kernels.cuda.shim import cuda, kernel
 MOST_THREADS = 256  # of a block
 
 # What a launch says of each model.
-FIRST, LAYERS, LOSS, SIZE, ROOM, MODEL_FIELDS = range(6)
+FIRST, LAYERS, LOSS, SIZE, ROOM, DROPPED, INPUTS_DROPPED, MODEL_FIELDS = range(8)
 
 
 class Models(NamedTuple):
     """Who trains what, on the device."""
 
     lines: Any  # (n_lines, block.FIELDS) uint32
-    table: Any  # (n_models, MODEL_FIELDS) uint32: first line, layers, loss code, elements of p (one copy) and of w
+    table: Any  # (n_models, MODEL_FIELDS) uint32: first line, layers, loss code, elements of p (one copy), rows of w,
+    #             and the shares, of HALVES, of hidden units and of inputs dropped
+    seed: Any  # (n_models,) int64
     chosen: Any  # (n_blocks,) int32: the model of each block
     start: Any  # (n_models,) int64: where its parameters begin
     params: Any  # (n_params,) float32
@@ -48,11 +50,14 @@ class Course(NamedTuple):
     direct: int  # 1: plain SGD, straight into the weights
     begin: int  # the epochs of this launch
     end: int
+    before: int  # epochs done before the first
 
 
 @cache
-def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
+def make_train(rows_each: int, params_shared: bool, work_shared: bool, drops: bool) -> Any:
     """The kernel for batches (4 rows a thread) or few rows (1), with parameters and rows in shared memory or not.
+
+    drops: whether some models drop units.
 
     Its registers are not bounded: 96 to 136, of which bounds that let one more block onto a multiprocessor spilt some.
     """
@@ -104,6 +109,16 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
                     block.load_rows(lines, first, w, X, samples, rows, count)
                     cuda.syncthreads()
                     for layer in range(first + U(1), top + U(1)):
+                        if drops:
+                            below = U(layer) - U(1)
+                            share = table[m, INPUTS_DROPPED if below == first else DROPPED]
+                            if share > U(0):
+                                at = position + begin
+                                block.drop(
+                                    lines, first, layers, below, w, rows, share, models.seed[m], course.before + epoch,
+                                    at,
+                                )  # fmt: skip
+                                cuda.syncthreads()
                         forward(lines, U(layer), p, w, count)
                         cuda.syncthreads()
                     r = thread

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hotloop import MLP, SGD, Adam, AveragedSGD, PassiveAggressive, Trainer, inputs
+from hotloop import MLP, SGD, Adam, AveragedSGD, PassiveAggressive, Standardizer, Trainer, inputs
+from hotloop.fitting import DivergenceWarning
 from hotloop.kernels.cuda import shim
 
 
@@ -108,6 +109,51 @@ def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, on_device):
 def test_arrays_on_the_gpu_that_do_not_fit(X, error, message, on_device):
     with pytest.raises(error, match=message):
         MLP([5, 3], output="softmax").predict(on_device(X))
+
+
+def test_fit_reads_what_lies_on_the_gpu_in_place(on_device):
+    X, y = data(12, 5, 3)
+    importance, runs = np.arange(12) % 3 + 1.0, []
+    for move in (lambda array: array, on_device):
+        model = MLP([5, 6, 3], output="softmax", seed=1)
+        trainer = Trainer(optimizer=SGD(lr=0.1), batch_size=5, epochs=1, device="cuda", validation_split=0.25)
+        there, truth, weights = move(X), move(y.astype(np.int32)), move(importance)
+        history = trainer.fit(model, there, truth, sample_weight=weights)
+        trainer.partial_fit(model, there, truth)
+        figures = trainer.evaluate(model, there, truth, sample_weight=weights)
+        runs.append((history["loss"], history["val_loss"], *figures.values(), model.params.copy()))
+    for mine, theirs in zip(runs[1], runs[0], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+    training = trainer._set(model, there, truth)
+    assert trainer.make_engine(model, training, 5, 0).samples.inputs.X is there
+
+
+def test_a_training_on_the_gpu_that_diverges_is_explained(on_device):
+    X, y = data(9, 3, 2)
+    trainer = Trainer("mse", SGD(lr=1e4), batch_size=3, epochs=3, device="cuda", stream=shim.cuda.stream())
+    with pytest.warns(DivergenceWarning, match="the largest that would not is about"):
+        trainer.fit(MLP([3, 1], seed=1), on_device(X), on_device(y.astype(np.float32)))
+
+
+def test_what_lies_on_the_gpu_is_checked_there(on_device):
+    X, y = data(70, 4, 3)
+    X[50, 2], X[60, 1] = np.inf, np.nan
+    trainer, model = Trainer(device="cuda"), MLP([4, 3], output="softmax")
+    with pytest.raises(ValueError, match=r"X: got a NaN or an infinity at \[50, 2\]; expected finite numbers only"):
+        trainer.fit(model, on_device(X), y)
+    X[50, 2] = X[60, 1] = 0
+    with pytest.raises(ValueError, match=r"validation X: got shape \(70, 2\), expected \(n_samples, 4\)"):
+        trainer.fit(model, X, y, validation_data=(on_device(X[:, :2].copy()), y))
+    with pytest.raises(ValueError, match="X on the device must be C-contiguous"):
+        trainer.fit(MLP([2, 3], output="softmax"), on_device(X)[:, :2], y)
+    model.prepare = Standardizer().fit(X)
+    with pytest.raises(ValueError, match="X: got an array on a GPU, but this model prepares its inputs"):
+        trainer.fit(model, on_device(X), y)
+
+
+def test_learn_one_is_left_to_the_processor():
+    with pytest.raises(ValueError, match=r"device: learn_one .* use device='cpu', or partial_fit"):
+        Trainer(device="cuda").learn_one(MLP([2, 2], output="softmax"), np.zeros(2, np.float32), 0)
 
 
 def assert_like_the_processor(model, trainer, X, y):
