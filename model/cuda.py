@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop import layout
+from hotloop import custom, layout
 from hotloop.engine import Pieces
 from hotloop.inputs import Rows
 from hotloop.kernels import updates
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 try:
     from hotloop.kernels.cuda import arrays, decisions, epochs, shim
     from hotloop.kernels.cuda import updates as gpu_updates
+    from hotloop.kernels.cuda.custom import Activation, Loss, Own
     from hotloop.kernels.cuda.dense import SIDE
     from hotloop.kernels.cuda.regularize import Regular
 except ImportError as error:
@@ -49,16 +50,17 @@ def processors() -> int:
     return 1 if shim.SIMULATOR else int(shim.cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
-def make_plan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+def make_plan(plan: NDArray[np.int64], output: int, rows: int, apart: bool = False) -> tuple[NDArray[np.int64], int]:
     """The plan of the same network for blocks of `rows` rows on the GPU, and the workspace's size.
 
-    Every row has room for a 1 behind its values; see kernels.cuda.network.
+    Every row has room for a 1 behind its values, and the output's, if `apart`, for a delta; see kernels.cuda.network.
     """
     sizes = [int(width) for width in plan[:, WIDTH]]
     plan, _ = layout.make_plan(sizes, [*plan[1:-1, ACTIVATION], output], bool(plan[1, HAS_BIAS]), rows)
+    plan[:, STRIDE] = [layout.padded(width + 1) for width in sizes]
+    plan[-1, STRIDE] *= 2 if apart else 1
     place = 0
     for line in plan:
-        line[STRIDE] = layout.padded(int(line[WIDTH]) + 1)
         line[VALUE], line[SLOPE] = place, place + rows * line[STRIDE]
         place += 2 * rows * int(line[STRIDE])
     return plan, place
@@ -89,10 +91,15 @@ def upload(array: Any, stream: Any = 0) -> Any:
     return shim.cuda.to_device(np.ascontiguousarray(array), stream)
 
 
-def refuse(objective: Objective, activations: NDArray[np.int64]) -> None:
-    """Refuse what only the processor does, before anything is changed."""
-    if objective.code >= LEAST_CODE or bool((activations >= LEAST_CODE).any()):
-        raise ValueError("device: 'cuda' does not support an activation or loss of your own; use device='cpu'.")
+def own_functions(plan: NDArray[np.int64], output: int, loss: int = 0) -> Own:
+    """The activations and the loss of the user's own in a network with this last activation."""
+    codes = {int(code) for code in (*plan[1:-1, ACTIVATION], output) if code >= LEAST_CODE}
+    used = ((code, custom.find(code)) for code in sorted(codes))
+    activations = tuple(Activation(code, each.value, each.slope) for code, each in used)
+    if loss < LEAST_CODE:
+        return Own(activations)
+    given = custom.find(loss)
+    return Own(activations, Loss(given.value, given.slope, given.row, given.classes))
 
 
 def make_regular(regularization: Regularization, layers: int, seed: int, dtype: Any, stream: Any = 0) -> Regular:
@@ -128,7 +135,6 @@ class Engine:
         require()
         stream = arrays.as_stream(stream)
         regularization = regularization or Regularization()
-        refuse(objective, network.plan[:, ACTIVATION])
         self.n, self.batch_size, self.stream, self.host = len(rows), batch_size, stream, network.params
         self.code, self.dtype, k = objective.code, network.params.dtype, int(network.plan[-1, WIDTH])
         self.order = np.arange(self.n)
@@ -136,7 +142,8 @@ class Engine:
         self.regular = make_regular(regularization, len(network.plan) - 1, seed, self.dtype, stream)
         rows_wide = 2 * sum(layout.padded(int(width) + 1) for width in network.plan[:, WIDTH])
         self.chunk = min(batch_size, epochs.BLOCK, max(1, LARGEST // rows_wide))
-        plan, size = make_plan(network.plan, objective.activation, self.chunk)
+        self.own = own_functions(network.plan, objective.activation, objective.code)
+        plan, size = make_plan(network.plan, objective.activation, self.chunk, self.own.apart)
         self._shape(plan)
         self.plan, self.params = upload(plan, stream), upload(self.host, stream)
         self.scratch = epochs.Scratch(
@@ -208,6 +215,7 @@ class Engine:
             self.blocks,
             self.chunk,
             self.stream,
+            self.own,
         )
         if stop > start:
             self._fetch(start, stop, steps, rule, first)
@@ -257,8 +265,8 @@ def infer(network: Network, inputs: Inputs, output: int, n: int, stream: Any = 0
     plan, size = make_plan(network.plan, output, PREDICT_ROWS)
     blocks = max(1, min(2 * processors(), -(-n // PREDICT_ROWS)))
     out, work = shim.cuda.device_array((n, k), dtype), shim.cuda.device_array(blocks * size, dtype)
-    net = Network(upload(plan, stream), upload(network.params, stream))
-    epochs.predict(net, _inputs(inputs, stream), 0, n, PREDICT_ROWS, work, out, blocks, stream)
+    net, own = Network(upload(plan, stream), upload(network.params, stream)), own_functions(network.plan, output)
+    epochs.predict(net, _inputs(inputs, stream), 0, n, PREDICT_ROWS, work, out, blocks, stream, own)
     return out
 
 

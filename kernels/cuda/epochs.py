@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from hotloop.kernels.activations import SOFTMAX
 from hotloop.kernels.cuda import activations, gradient, network, regularize, updates
+from hotloop.kernels.cuda.custom import Activation, Own
 from hotloop.kernels.cuda.dense import THREADS
 from hotloop.kernels.cuda.network import SHARED, U
 from hotloop.kernels.cuda.shim import cuda, device, kernel, launch
@@ -21,6 +22,8 @@ from hotloop.kernels.network import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEI
 from hotloop.kernels.updates import GRADIENT_ONLY, PASSIVE_AGGRESSIVE
 
 BLOCK = 8192  # most rows of a block of samples: a larger batch adds block after block into the gradient buffer
+
+NOTHING = Own()
 
 
 class Rule(NamedTuple):
@@ -92,9 +95,10 @@ def _move(plan, params, rule, regular, c, slices, factor, block, blocks):
 
 
 @cache
-def make_mini_batch(alone: bool, noisy: bool) -> Any:
-    """The kernel of a piece, for one block or a grid, with input noise or without."""
+def make_mini_batch(alone: bool, noisy: bool, own: Own = NOTHING) -> Any:
+    """The kernel of a piece, for one block or a grid, with input noise or without, with functions of the user's own."""
     sync, load_rows = _block_sync if alone else _grid_sync, network.make_load_rows(noisy)
+    forward, output_delta = network.make_forward(own.activations), network.make_output_delta(own.loss, own.apart)
 
     @device
     def forward_and_backward(
@@ -105,7 +109,7 @@ def make_mini_batch(alone: bool, noisy: bool) -> Any:
         begin, end = min(block * share, rows), min((block + 1) * share, rows)
         for layer in range(1, layers):  # called from one place each: these functions are most of the code
             first, last, part, parts = (0, rows, block, blocks) if layer <= wide else (begin, end, 0, 1)
-            height, width = network.forward(
+            height, width = forward(
                 plan, params, work, layer, first, last, parity, 0, part, parts, panels
             )  # fmt: skip
             if layer < layers - 1 and regularize.drops(regular, layer):
@@ -118,7 +122,7 @@ def make_mini_batch(alone: bool, noisy: bool) -> Any:
         for r in range(begin + cuda.threadIdx.x, end, cuda.blockDim.x):
             truth = samples.targets, samples.labels, samples.weights
             sample = samples.order[position + r]
-            value = network.output_delta(plan, work, truth, sample, r, loss, scale)
+            value = output_delta(plan, work, truth, sample, r, loss, scale)
             row_loss[position + r] = value
             if restrained > work.dtype.type(0):
                 x = network.values(plan, 0, parity) + r * plan[0, STRIDE]
@@ -202,13 +206,14 @@ def mini_batch(
     blocks: int = 1,
     chunk: int = BLOCK,
     stream: Any = 0,
+    own: Own = NOTHING,
 ) -> None:
     """One step per batch of batch_size samples (the last may be smaller), in one launch of `blocks` blocks.
 
     Each sample's loss, taken before its batch's step, is written to scratch.row_loss. params and the buffers of the
     rule change in place. With an empty rule.grad the step is plain SGD, straight into the weights, with one slice.
     """
-    chosen = make_mini_batch(blocks == 1, regular.noise > 0.0)
+    chosen = make_mini_batch(blocks == 1, regular.noise > 0.0, own)
     launch(chosen, blocks, THREADS, stream)(
         net, samples, start, stop, batch_size, loss, rule, regular, scratch, chunk, slices, wide
     )
@@ -229,32 +234,48 @@ def per_sample(
     mini_batch(net, samples, start, stop, 1, loss, rule, regular, scratch, stream=stream)
 
 
-@kernel
-def predict_kernel(net, inputs, begin, end, chunk, work, size, out):
-    plan, params = net
-    panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
-    top, origin = plan.shape[0] - 1, cuda.blockIdx.x * size
-    k, stride = plan[top, WIDTH], plan[top, STRIDE]
-    for first in range(begin + cuda.blockIdx.x * chunk, end, cuda.gridDim.x * chunk):
-        rows = min(chunk, end - first)
-        network.load_inputs(plan, work, inputs, first, rows, origin)
-        cuda.syncthreads()
-        for layer in range(1, plan.shape[0]):
-            network.forward(plan, params, work, layer, 0, rows, 0, origin, 0, 1, panels)
+@cache
+def make_predict(own: tuple[Activation, ...] = ()) -> Any:
+    """The kernel of inference, with activations of the user's own."""
+    forward = network.make_forward(own)
+
+    @kernel
+    def predict_kernel(net, inputs, begin, end, chunk, work, size, out):
+        plan, params = net
+        panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
+        top, origin = plan.shape[0] - 1, cuda.blockIdx.x * size
+        k, stride = plan[top, WIDTH], plan[top, STRIDE]
+        for first in range(begin + cuda.blockIdx.x * chunk, end, cuda.gridDim.x * chunk):
+            rows = min(chunk, end - first)
+            network.load_inputs(plan, work, inputs, first, rows, origin)
             cuda.syncthreads()
-        base = origin + plan[top, VALUE]
-        if plan[top, ACTIVATION] == SOFTMAX:
-            for r in range(cuda.threadIdx.x, rows, cuda.blockDim.x):
-                row = work[base + r * stride : base + r * stride + k]
-                activations.softmax(row, k, row)
+            for layer in range(1, plan.shape[0]):
+                forward(plan, params, work, layer, 0, rows, 0, origin, 0, 1, panels)
+                cuda.syncthreads()
+            base = origin + plan[top, VALUE]
+            if plan[top, ACTIVATION] == SOFTMAX:
+                for r in range(cuda.threadIdx.x, rows, cuda.blockDim.x):
+                    row = work[base + r * stride : base + r * stride + k]
+                    activations.softmax(row, k, row)
+                cuda.syncthreads()
+            for i in range(cuda.threadIdx.x, rows * k, cuda.blockDim.x):
+                out[first + i // k, i % k] = work[base + i // k * stride + i % k]
             cuda.syncthreads()
-        for i in range(cuda.threadIdx.x, rows * k, cuda.blockDim.x):
-            out[first + i // k, i % k] = work[base + i // k * stride + i % k]
-        cuda.syncthreads()
+
+    return predict_kernel
 
 
 def predict(
-    net: Any, inputs: Any, begin: int, end: int, chunk: int, work: Any, out: Any, blocks: int = 1, stream: Any = 0
+    net: Any,
+    inputs: Any,
+    begin: int,
+    end: int,
+    chunk: int,
+    work: Any,
+    out: Any,
+    blocks: int = 1,
+    stream: Any = 0,
+    own: Own = NOTHING,
 ) -> None:
     """out[begin:end] = the network's outputs for these rows of the inputs; out (n, n_outputs).
 
@@ -262,4 +283,4 @@ def predict(
     """
     if begin < end:
         size = work.shape[0] // blocks
-        launch(predict_kernel, blocks, THREADS, stream)(net, inputs, begin, end, chunk, work, size, out)
+        launch(make_predict(own.activations), blocks, THREADS, stream)(net, inputs, begin, end, chunk, work, size, out)

@@ -13,7 +13,7 @@ from hotloop.regularization import Regularization
 
 SHARED, U = network.SHARED, network.U
 NONE = gpu.make_regular(Regularization(), 2, 0, np.dtype("float32"))
-load_rows = network.make_load_rows(False)
+load_rows, forward = network.make_load_rows(False), network.make_forward()
 
 
 def setting(sizes, rows, dtype="float32", activation="tanh"):
@@ -38,7 +38,7 @@ def region(work, line, place, rows):
 @shim.kernel
 def forward_kernel(plan, params, work, layer, begin, end, parity):
     panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
-    network.forward(plan, params, work, layer, begin, end, parity, 0, cuda.blockIdx.x, cuda.gridDim.x, panels)
+    forward(plan, params, work, layer, begin, end, parity, 0, cuda.blockIdx.x, cuda.gridDim.x, panels)
 
 
 @shim.kernel
@@ -199,7 +199,7 @@ def test_dropout_in_layers_shared_by_a_cooperative_grid(wide, monkeypatch):
     sizes, n, batch = [5, 18, 7, 3], 10, 5
     expected = run(engine.Engine, sizes, n, batch, SGD(lr=0.1), THIN)
     cooperative = epochs.make_mini_batch(False, False)
-    monkeypatch.setattr(epochs, "make_mini_batch", lambda alone, noisy: cooperative)
+    monkeypatch.setattr(epochs, "make_mini_batch", lambda *_: cooperative)
     actual = run(gpu.Engine, sizes, n, batch, SGD(lr=0.1), THIN, wide=wide)
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
@@ -210,7 +210,7 @@ def test_layers_shared_by_a_cooperative_grid(wide, monkeypatch):
     sizes, n, batch = [5, 18, 7, 3], 10, 5
     expected = run(engine.Engine, sizes, n, batch, SGD(lr=0.1))
     cooperative = epochs.make_mini_batch(False, False)  # whose barrier can be simulated for one block
-    monkeypatch.setattr(epochs, "make_mini_batch", lambda alone, noisy: cooperative)
+    monkeypatch.setattr(epochs, "make_mini_batch", lambda *_: cooperative)
     actual = run(gpu.Engine, sizes, n, batch, SGD(lr=0.1), wide=wide)
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
