@@ -97,6 +97,11 @@ def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, on_device):
     outputs, predictions = model.forward(on_device(X)), model.predict(on_device(X))
     np.testing.assert_allclose(outputs.copy_to_host(), model.forward(X), atol=2e-6)
     np.testing.assert_allclose(predictions.copy_to_host(), model.predict(X), atol=2e-6)
+    if output == "softmax":
+        np.testing.assert_array_equal(model.predict_proba(on_device(X)).copy_to_host(), outputs.copy_to_host())
+    else:
+        with pytest.raises(ValueError, match="X: got an array on a GPU, which predict_proba takes with output"):
+            model.predict_proba(on_device(X))
 
 
 @pytest.mark.parametrize(
