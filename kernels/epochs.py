@@ -192,8 +192,7 @@ def _moves(delta, n):
 def _restrain(rule, plan, work, inputs, lists, r, cost, scale):
     """Make the step the smallest that ends the loss of row r, and no larger than the rate allows.
 
-    The step of one layer along -dloss/dparams is loss / |dloss/dparams|^2: at most lr (variant 1), or with 1 / (2 lr)
-    added to the square (variant 2). Crammer, Dekel, Keshet, Shalev-Shwartz and Singer 2006, equation 9.
+    See updates.passive_aggressive_share.
     """
     delta, k, zero = pointer(work, plan[1, SLOPE] + r * plan[1, STRIDE]), plan[1, WIDTH], cast(0.0, scale)
     if scale == zero:
@@ -209,14 +208,9 @@ def _restrain(rule, plan, work, inputs, lists, r, cost, scale):
     for j in range(k):
         slope = delta[j] / scale  # delta holds scale dloss/dz; the square of a large rate would be infinite
         slopes = fma(slope, slope, slopes)
-    square *= slopes
-    rate = -scale
-    if rule.beta2 == 2.0:
-        step = cost / (square + cast(0.5, rate) / rate)
-    else:
-        step = min(rate, cost / square) if square > zero else zero
+    share = updates.passive_aggressive_share(cost, square * slopes, -scale, rule.beta2)
     for j in range(k):
-        delta[j] *= step / rate
+        delta[j] *= share
 
 
 @inner

@@ -5,6 +5,7 @@ neither threads nor pieces nor sparse rows change a bit.
 """
 
 from functools import cache
+from math import sqrt  # not np.sqrt, which numba-cuda lacks
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from hotloop.kernels.simd import LANES, cast, dot, fma, make_buffer, pointer
 
 BLOCK = 1024  # elements summed along 16 lanes for the norm of a gradient; the sums of blocks are added in order
 HALVES = 65536  # a unit's fate is 16 random bits
+UNITS = 8  # that two random words decide on
 
 _MASK = np.uint64(HALVES - 1)
 
@@ -50,15 +52,50 @@ class Regular(NamedTuple):
 
 
 @inner
+def penalised(slope, weight, l1, l2):
+    """The slope of one weight's loss with its penalties: slope + l1 sign(weight) + l2 weight; sign(0) = 0."""
+    zero = cast(0.0, weight)
+    sign = (l1 if weight > zero else zero) - (l1 if weight < zero else zero)
+    return fma(l2, weight, slope + sign)
+
+
+@inner
+def clipped(slope, bound):
+    """clip(slope, -bound, bound); NaN stays."""
+    lower = bound if slope > bound else slope
+    return -bound if lower < -bound else lower
+
+
+@inner
+def shrink(square, bound):
+    """What brings a norm down to the bound where it is larger: bound / norm, else 1; in the type of its square."""
+    norm = sqrt(square)
+    return cast(bound, norm) / norm if norm > bound else cast(1.0, norm)
+
+
+@inner
+def fate(a, b, lane, share, kept):
+    """What unit `lane` of the eight with the random words a and b is multiplied by: kept, or 0 for a share / HALVES."""
+    word = np.uint64(a) if lane < 4 else np.uint64(b)
+    half = (word >> np.uint64(16 * (lane % 4))) & _MASK
+    return kept if half >= np.uint64(share) else cast(0.0, kept)
+
+
+@inner
+def drawn(layers, layer, position):
+    """The number of the first draw for a layer's units, of a sample at this position, in a network of `layers`."""
+    return (position * layers + layer) * (1 << 24)
+
+
+@inner
 def penalise(plan, params, grad, l1, l2, begin, end):
     """grad += l2 weight + l1 sign(weight) within begin .. end, for all weights and no bias; sign(0) = 0."""
     for layer in range(1, plan.shape[0]):
         first = max(begin, plan[layer, WEIGHT])
         weight, slope = pointer(params, first), pointer(grad, first)
-        pull, zero = cast(l1, params[0]), cast(0.0, params[0])
+        pull, shrinking = cast(l1, params[0]), cast(l2, params[0])
         for i in range(min(end, plan[layer, BIAS]) - first):
-            sign = (pull if weight[i] > zero else zero) - (pull if weight[i] < zero else zero)
-            slope[i] = fma(cast(l2, zero), weight[i], slope[i] + sign)
+            slope[i] = penalised(slope[i], weight[i], pull, shrinking)
 
 
 @inner
@@ -66,8 +103,7 @@ def clip_values(grad, bound, begin, end):
     """grad = clip(grad, -bound, bound) within begin .. end; NaN stays."""
     slope, most = pointer(grad, begin), cast(bound, grad[0])
     for i in range(end - begin):
-        lower = most if slope[i] > most else slope[i]
-        slope[i] = -most if lower < -most else lower
+        slope[i] = clipped(slope[i], most)
 
 
 @inner
@@ -87,9 +123,9 @@ def scale_to_norm(grad, squares, bound, begin, end):
     total = 0.0
     for block in range(squares.shape[0]):
         total += squares[block]
-    norm = np.sqrt(total)
-    if norm > bound:
-        slope, factor = pointer(grad, begin), cast(bound / norm, grad[0])
+    factor = cast(shrink(total, bound), grad[0])
+    if factor < cast(1.0, factor):
+        slope = pointer(grad, begin)
         for i in range(end - begin):
             slope[i] *= factor
 
@@ -112,8 +148,7 @@ def _limit_norms(plan, params, bound, thread, threads):
                 for lane in range(LANES):
                     factors[lane] = fma(weight[k * padded + lane], weight[k * padded + lane], factors[lane])
             for lane in range(LANES):
-                norm = np.sqrt(factors[lane])
-                factors[lane] = cast(bound, norm) / norm if norm > bound else cast(1.0, norm)
+                factors[lane] = shrink(factors[lane], bound)
             for k in range(fan_in):
                 for lane in range(LANES):
                     weight[k * padded + lane] *= factors[lane]
@@ -126,13 +161,11 @@ def _drop(plan, work, layer, r, position, regular):
     value = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE])
     slope = pointer(work, plan[layer, SLOPE] + r * plan[layer, STRIDE])
     kept = cast(HALVES / (HALVES - float(share)), value[0])
-    first = (position * plan.shape[0] + layer) * (1 << 24)
-    for at in range(0, width, 8):
+    first = drawn(plan.shape[0], layer, position)
+    for at in range(0, width, UNITS):
         a, b = random.words(regular.seed, random.DROPOUT, regular.epoch, first + at)
-        for lane in range(min(8, width - at)):
-            word = a if lane < 4 else b
-            half = (word >> np.uint64(16 * (lane % 4))) & _MASK
-            factor = kept if half >= share else cast(0.0, kept)
+        for lane in range(min(UNITS, width - at)):
+            factor = fate(a, b, lane, share, kept)
             value[at + lane] *= factor
             slope[at + lane] *= factor
 

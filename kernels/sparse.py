@@ -46,7 +46,7 @@ MOST_BLOCKS = 64  # of a row; where it has very many features they are larger: t
 
 @register_jitable
 def span(features, columns):
-    """Features of a block, before a weight of so many columns: a row has at most MOST_BLOCKS, and one if it is narrow."""
+    """Features of a block, before a weight of so many columns: at most MOST_BLOCKS a row, and one if it is narrow."""
     if columns <= PAIR:
         return max(1, features)
     return SPAN * max(1, (features + SPAN * MOST_BLOCKS - 1) // (SPAN * MOST_BLOCKS))

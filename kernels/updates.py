@@ -117,6 +117,21 @@ def averaged_element(param, grad, mean, lr, share):
     return param, fma(share, param - mean, mean)
 
 
+@inner
+def passive_aggressive_share(cost, square, lr, variant):
+    """The share of the step by lr that the smallest one has which ends the loss `cost` of a sample, at most 1.
+
+    The step of one layer along -dloss/dparams is cost / square, square = |dloss/dparams|^2: at most lr (variant 1), or
+    with 1 / (2 lr) added to the square (variant 2). Crammer, Dekel, Keshet, Shalev-Shwartz and Singer 2006, equation 9.
+    """
+    zero = cast(0.0, square)
+    if variant == cast(2.0, variant):
+        step = cost / (square + cast(0.5, lr) / lr)
+    else:
+        step = min(lr, cost / square) if square > zero else zero
+    return step / lr
+
+
 @jit
 def sgd(params, grad, lr):
     """params -= lr grad."""

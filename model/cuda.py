@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop import layout
+from hotloop import custom, layout
 from hotloop.engine import Pieces
 from hotloop.inputs import Rows
 from hotloop.kernels import updates
 from hotloop.kernels.custom import LEAST_CODE
-from hotloop.kernels.network import PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
+from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
+from hotloop.kernels.regularize import BLOCK, HALVES
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 try:
     from hotloop.kernels.cuda import arrays, decisions, epochs, shim
     from hotloop.kernels.cuda import updates as gpu_updates
+    from hotloop.kernels.cuda.custom import Activation, Loss, Own
     from hotloop.kernels.cuda.dense import SIDE
+    from hotloop.kernels.cuda.regularize import Regular
 except ImportError as error:
     raise ImportError(f"device: 'cuda' cannot be used here: {error}") from None
 
@@ -47,16 +50,17 @@ def processors() -> int:
     return 1 if shim.SIMULATOR else int(shim.cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
-def make_plan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+def make_plan(plan: NDArray[np.int64], output: int, rows: int, apart: bool = False) -> tuple[NDArray[np.int64], int]:
     """The plan of the same network for blocks of `rows` rows on the GPU, and the workspace's size.
 
-    Every row has room for a 1 behind its values; see kernels.cuda.network.
+    Every row has room for a 1 behind its values, and the output's, if `apart`, for a delta; see kernels.cuda.network.
     """
     sizes = [int(width) for width in plan[:, WIDTH]]
-    plan, _ = layout.make_plan(sizes, [*plan[1:-1, 6], output], bool(plan[1, 5]), rows)
+    plan, _ = layout.make_plan(sizes, [*plan[1:-1, ACTIVATION], output], bool(plan[1, HAS_BIAS]), rows)
+    plan[:, STRIDE] = [layout.padded(width + 1) for width in sizes]
+    plan[-1, STRIDE] *= 2 if apart else 1
     place = 0
     for line in plan:
-        line[STRIDE] = layout.padded(int(line[WIDTH]) + 1)
         line[VALUE], line[SLOPE] = place, place + rows * line[STRIDE]
         place += 2 * rows * int(line[STRIDE])
     return plan, place
@@ -87,25 +91,32 @@ def upload(array: Any, stream: Any = 0) -> Any:
     return shim.cuda.to_device(np.ascontiguousarray(array), stream)
 
 
-def refuse(objective: Objective, activations: NDArray[np.int64], regularization: Regularization, layers: int) -> None:
-    """Refuse what only the processor does, before anything is changed."""
-    wanted = {
-        "dropout": any(regularization.shares(layers)),
-        "input_noise": regularization.input_noise > 0,
-        "clip_norm": regularization.clip_norm is not None,
-        "max_norm": regularization.max_norm is not None,
-        "an activation or loss of your own": objective.code >= LEAST_CODE or bool((activations >= LEAST_CODE).any()),
-    }
-    for name, given in wanted.items():
-        if given:
-            raise ValueError(f"device: 'cuda' does not support {name}; use device='cpu'.")
+def own_functions(plan: NDArray[np.int64], output: int, loss: int = 0) -> Own:
+    """The activations and the loss of the user's own in a network with this last activation."""
+    codes = {int(code) for code in (*plan[1:-1, ACTIVATION], output) if code >= LEAST_CODE}
+    used = ((code, custom.find(code)) for code in sorted(codes))
+    activations = tuple(Activation(code, each.value, each.slope) for code, each in used)
+    if loss < LEAST_CODE:
+        return Own(activations)
+    given = custom.find(loss)
+    return Own(activations, Loss(given.value, given.slope, given.row, given.classes))
+
+
+def make_regular(regularization: Regularization, layers: int, seed: int, dtype: Any, stream: Any = 0) -> Regular:
+    """The same for the kernels, for a network of so many weight layers."""
+    told = regularization.for_kernels(layers, seed)
+    real, shares = dtype.type, np.round(told.dropout * HALVES).astype(np.int64)
+    return Regular(
+        real(told.l1), real(told.l2), real(told.clip_value), real(told.clip_norm), real(told.max_norm),
+        upload(shares, stream), told.noise, seed, 0,
+    )  # fmt: skip
 
 
 class Engine:
     """One model, one objective, one batch size on the GPU; the interface of `engine.Engine`.
 
     The parameters live on the device from `restart` on, and after each piece in network.params too; what the optimiser
-    remembers comes back with `close`. threads, per_sample, seed and lazy_from are the processor's, and not used.
+    remembers comes back with `close`. threads, per_sample and lazy_from are the processor's, and not used.
     """
 
     def __init__(
@@ -122,24 +133,23 @@ class Engine:
         stream: Any = 0,
     ) -> None:
         require()
+        stream = arrays.as_stream(stream)
         regularization = regularization or Regularization()
-        refuse(objective, network.plan[:, 6], regularization, len(network.plan) - 1)
         self.n, self.batch_size, self.stream, self.host = len(rows), batch_size, stream, network.params
         self.code, self.dtype, k = objective.code, network.params.dtype, int(network.plan[-1, WIDTH])
         self.order = np.arange(self.n)
         self.direct_allowed = regularization.direct
-        kind = self.dtype.type
-        self.penalties = epochs.Penalties(
-            kind(regularization.l1), kind(regularization.l2), kind(regularization.clip_value or 0.0)
-        )
+        self.regular = make_regular(regularization, len(network.plan) - 1, seed, self.dtype, stream)
         rows_wide = 2 * sum(layout.padded(int(width) + 1) for width in network.plan[:, WIDTH])
         self.chunk = min(batch_size, epochs.BLOCK, max(1, LARGEST // rows_wide))
-        plan, size = make_plan(network.plan, objective.activation, self.chunk)
+        self.own = own_functions(network.plan, objective.activation, objective.code)
+        plan, size = make_plan(network.plan, objective.activation, self.chunk, self.own.apart)
         self._shape(plan)
         self.plan, self.params = upload(plan, stream), upload(self.host, stream)
         self.scratch = epochs.Scratch(
             upload(workspace(plan, size, self.chunk, self.dtype), stream),
             shim.cuda.device_array(max(1, self.n), self.dtype),
+            shim.cuda.device_array(-(-self.host.size // BLOCK), self.dtype),
         )
         self.samples = Samples(
             _inputs(rows.arrays, stream),
@@ -179,15 +189,14 @@ class Engine:
             self.stream.synchronize()
 
     def restart(self, epoch: int) -> None:
-        """Begin an epoch: a new sum of losses, the order and the parameters as they are on the host."""
+        """Begin an epoch: a new sum of losses, new draws, the order and the parameters as they are on the host."""
         self.total = 0.0
+        self.regular = self.regular._replace(epoch=epoch)
         self.samples.order.copy_to_device(self.order, self.stream)
         self.params.copy_to_device(self.host, self.stream)
 
     def run(self, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on positions start .. stop of the order; return the sum of the losses since `restart`."""
-        if rule.code == updates.PASSIVE_AGGRESSIVE:
-            raise ValueError("optimizer: PassiveAggressive is not supported on device 'cuda'; use device='cpu'.")
         self.rule, steps = rule, -(-(stop - start) // self.batch_size)
         grad, first, second = self._buffers(rule)
         numbers = upload(self._numbers(rule, start // self.batch_size, max(1, steps)), self.stream)
@@ -199,13 +208,14 @@ class Engine:
             self.batch_size,
             self.code,
             epochs.Rule(rule.code, numbers, grad, first, second),
-            self.penalties,
+            self.regular,
             self.scratch,
             self.slices,
             self.wide,
             self.blocks,
             self.chunk,
             self.stream,
+            self.own,
         )
         if stop > start:
             self._fetch(start, stop, steps, rule, first)
@@ -219,14 +229,14 @@ class Engine:
             first.copy_to_host(rule.first, self.stream)
         self._wait()
         self.total += float(losses.sum(dtype=np.float64))
-        rule.clock[:] = rule.clock[0] + steps, rule.clock[1] * rule.beta1**steps, rule.clock[2] * rule.beta2**steps
+        if rule.code != updates.PASSIVE_AGGRESSIVE:  # which has no memory, and no betas
+            rule.clock[:] = rule.clock[0] + steps, rule.clock[1] * rule.beta1**steps, rule.clock[2] * rule.beta2**steps
 
     def _buffers(self, rule: updates.Rule) -> tuple[Any, Any, Any]:
         """The gradient's slices, and what the rule remembers; made for the first piece."""
         if self.buffers is None:
-            direct = (
-                rule.code == updates.SGD and self.direct_allowed and self.slices == 1 and self.batch_size <= self.chunk
-            )
+            straight = rule.code in (updates.SGD, updates.PASSIVE_AGGRESSIVE)
+            direct = straight and self.direct_allowed and self.slices == 1 and self.batch_size <= self.chunk
             grad = np.zeros(0 if direct else self.slices * self.host.size, self.dtype)
             self.buffers = (
                 upload(grad, self.stream), upload(rule.first, self.stream), upload(rule.second, self.stream)
@@ -255,9 +265,45 @@ def infer(network: Network, inputs: Inputs, output: int, n: int, stream: Any = 0
     plan, size = make_plan(network.plan, output, PREDICT_ROWS)
     blocks = max(1, min(2 * processors(), -(-n // PREDICT_ROWS)))
     out, work = shim.cuda.device_array((n, k), dtype), shim.cuda.device_array(blocks * size, dtype)
-    net = Network(upload(plan, stream), upload(network.params, stream))
-    epochs.predict(net, _inputs(inputs, stream), 0, n, PREDICT_ROWS, work, out, blocks, stream)
+    net, own = Network(upload(plan, stream), upload(network.params, stream)), own_functions(network.plan, output)
+    epochs.predict(net, _inputs(inputs, stream), 0, n, PREDICT_ROWS, work, out, blocks, stream, own)
     return out
+
+
+def _view(model: "MLP", name: str, X: Any, stream: Any) -> Rows:
+    """X (n, n_features) on the device as rows, not copied."""
+    if model._prepare is not None:
+        raise ValueError(
+            f"{name}: got an array on a GPU, but this model prepares its inputs on the processor; pass NumPy's."
+        )
+    require()
+    view = arrays.as_device(X, model.dtype, name, stream)
+    if view.ndim != 2 or view.shape[1] != model.sizes[0] or view.shape[0] == 0:
+        raise ValueError(
+            f"{name}: got shape {tuple(view.shape)}, expected (n_samples, {model.sizes[0]}), at least one."
+        )
+    return Rows(Inputs(view, np.zeros(0, model.dtype), np.zeros(0, np.int32), np.zeros(0, np.int64)))
+
+
+def read(model: "MLP", name: str, X: Any, stream: Any = 0) -> Rows:
+    """Rows to train on, from X (n, n_features) on the device, which is not copied; errors call it by this name.
+
+    Raises ValueError for another shape, dtype or layout, for NaN and for infinity.
+    """
+    stream = arrays.as_stream(stream)
+    rows = _view(model, name, X, stream)
+    place = arrays.first_unsound(rows.arrays.X, stream)
+    if place < rows.arrays.X.size:
+        raise ValueError(
+            f"{name}: got a NaN or an infinity at {list(divmod(place, model.sizes[0]))}; expected finite numbers only."
+        )
+    return rows
+
+
+def to_host(array: Any, stream: Any = 0) -> NDArray[Any]:
+    """A NumPy copy of an array on the device, of any library."""
+    require()
+    return arrays.to_host(array, arrays.as_stream(stream))
 
 
 def forward(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
@@ -265,15 +311,9 @@ def forward(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:
 
     stream: numba-cuda's, PyTorch's, CuPy's, or a handle. Raises ValueError for another shape, dtype or layout.
     """
-    if model._prepare is not None:
-        raise ValueError("X: got an array on a GPU, but this model prepares its inputs on the processor; pass NumPy's.")
-    require()
     stream = arrays.as_stream(stream)
-    rows = arrays.as_device(X, model.dtype, "X", stream)
-    if rows.ndim != 2 or rows.shape[1] != model.sizes[0] or rows.shape[0] == 0:
-        raise ValueError(f"X: got shape {tuple(rows.shape)}, expected (n_samples, {model.sizes[0]}), at least one.")
-    none = np.zeros(0, model.dtype), np.zeros(0, np.int32), np.zeros(0, np.int64)
-    return infer(model._network, Inputs(rows, *none), output, rows.shape[0], stream)
+    rows = _view(model, "X", X, stream)
+    return infer(model._network, rows.arrays, output, len(rows), stream)
 
 
 def predict(model: "MLP", X: Any, output: int, stream: Any = 0) -> Any:

@@ -38,7 +38,7 @@ def largest_stable_lr(
     for start in range(0, min(len(rows), BATCHES * size), size):
         chosen = np.arange(start, min(start + size, len(rows)))
         with np.errstate(over="ignore", invalid="ignore"):  # where gradients overflow there is no figure to give
-            curvature = max(curvature, _largest_eigenvalue(network, rows.take(chosen), objective.take(chosen)))
+            curvature = max(curvature, _largest_eigenvalue(network, rows.take(chosen).host(), objective.take(chosen)))
     return 2.0 * (1.0 + momentum) / curvature if curvature > 0 and np.isfinite(curvature) else None
 
 

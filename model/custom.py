@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numba
 import numpy as np
@@ -13,6 +14,14 @@ from hotloop.kernels import activations
 from hotloop.kernels.simd import cast
 
 KINDS = {"float32": types.float32, "float64": types.float64}
+
+
+_made: WeakValueDictionary[int, Any] = WeakValueDictionary()  # activations and losses by their codes
+
+
+def find(code: int) -> Any:
+    """The Activation or Loss, in use, that this code stands for."""
+    return _made[code]
 
 
 def activation_code(activation: "str | Activation", dtype: DTypeLike) -> int:
@@ -93,6 +102,7 @@ class Activation(_Constant):
             one = _address(f"activation {self.name}", types.void(at, types.intp), apply)
             both = _address(f"activation {self.name}", types.void(at, types.intp, at), activate)
             self._tables[name] = one, both, np.array([one.address, both.address])
+            _made[int(self._tables[name][2].ctypes.data)] = self
         return int(self._tables[name][2].ctypes.data)
 
 
@@ -138,6 +148,7 @@ class Loss(_Constant):
             at = types.CPointer(real)
             signature = real(at, at, types.int64, types.intp, at)
             self._functions[name] = _address(f"loss {self.name}", signature, self._function(np.dtype(dtype).type))
+            _made[int(self._functions[name].address)] = self
         return int(self._functions[name].address)
 
     def _function(self, real: type) -> Callable[..., Any]:

@@ -23,6 +23,11 @@ class Rows:
         return len(starts) - 1 if len(starts) else len(self.arrays.X)
 
     @property
+    def on_device(self) -> bool:
+        """Whether the rows lie on a GPU; dense, then."""
+        return on_device(self.arrays.X)
+
+    @property
     def compressed(self) -> bool:
         """Whether the rows came as a sparse matrix."""
         return len(self.arrays.start) > 0
@@ -36,14 +41,22 @@ class Rows:
         return float(np.count_nonzero(some) / some.size)
 
     def take(self, chosen: NDArray[np.int64]) -> "Rows":
-        """A copy of some of the rows."""
+        """A copy of some of the rows; it lies where they lie."""
         X, values, indices, starts = self.arrays
+        if self.on_device:
+            from hotloop.kernels.cuda import arrays
+
+            return Rows(self.arrays._replace(X=arrays.take(X, chosen)))
         if not self.compressed:
             return Rows(network.Inputs(X[chosen], values, indices, starts))
         counts = starts[chosen + 1] - starts[chosen]
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         places = np.repeat(starts[chosen] - ends[:-1], counts) + np.arange(ends[-1])
         return Rows(network.Inputs(X, values[places], indices[places], ends))
+
+    def host(self) -> "Rows":
+        """These rows on the host: themselves, or a copy."""
+        return Rows(self.arrays._replace(X=self.arrays.X.copy_to_host())) if self.on_device else self
 
 
 def read(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> Rows:

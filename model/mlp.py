@@ -201,11 +201,13 @@ class MLP:
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
         """Class probabilities (n, n_classes); two columns for one sigmoid output, one per label for several.
 
-        Raises ValueError for a model whose outputs are no probabilities.
+        Raises ValueError for a model whose outputs are no probabilities, and for X on a GPU unless output is softmax.
         """
         outputs = self.forward(X)
         if self.output == "softmax":
             return outputs
+        if inputs.on_device(X):
+            raise ValueError("X: got an array on a GPU, which predict_proba takes with output 'softmax'; pass NumPy's.")
         if self.output == "identity" and self.loss == "cross_entropy":
             shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

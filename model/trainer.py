@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -60,7 +61,9 @@ class Trainer:
     metrics           names of figures beside the loss and accuracy or r2, such as ("f1", "auc"): see hotloop.metrics
     label_smoothing   share of every label that is spread over all classes while training
     threads           at most; None: all this process may use. As many run as pay; results do not depend on it
-    device            "cpu", or "cuda": steps are taken on an NVIDIA GPU; needs the extra `cuda`
+    device            "cpu", or "cuda": steps are taken on an NVIDIA GPU; needs the extra `cuda`. An X that lies there
+                      already (CuPy, PyTorch, Numba, DLPack) is read in place; y and weights are brought to the host
+    stream            of device "cuda": numba-cuda's, PyTorch's, CuPy's, or a handle; 0: the default stream
     callbacks         Callback objects, and plain functions of the run that are called behind every epoch
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
@@ -91,6 +94,7 @@ class Trainer:
         callbacks: Sequence[calls.Callback | Callable[[calls.Run], object]] = (),
         metrics: Sequence[str] = (),
         device: str = "cpu",
+        stream: Any = 0,
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -118,7 +122,7 @@ class Trainer:
         self.max_seconds = limit
         self.callbacks = calls.read(callbacks)
         self.metrics = merit.checked(metrics)
-        self.device = check.choice("device", device, ("cpu", "cuda"))
+        self.device, self.stream = check.choice("device", device, ("cpu", "cuda")), stream
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: Fitting | None = None  # what partial_fit goes on with
         self._learner: Learner | None = None  # what learn_one goes on with
@@ -162,7 +166,7 @@ class Trainer:
                 return Fitting(self, model, training, validation, chunks=chunks).train()
         if y is None:
             raise TypeError("y: got None, expected what to learn; only a source of chunks brings its own.")
-        rows = cast(ArrayLike, X)
+        rows, y = cast(ArrayLike, X), self._on_host("y", y)
         classes = learn_classes(self.loss, model, y) if isinstance(model, MLP) else None
         whole = self._weighed(self._set(model, rows, y, classes=classes), sample_weight, class_weight)
         training, validation = self._data(model, whole, validation_data)
@@ -218,6 +222,11 @@ class Trainer:
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
         if isinstance(self.optimizer, AveragedSGD):
             raise ValueError("optimizer: AveragedSGD gives its mean at the end of a fit; learn_one has no end.")
+        if self.device == "cuda":
+            raise ValueError(
+                "device: learn_one steps in microseconds, which a launch on 'cuda' alone takes; use device='cpu', or "
+                "partial_fit."
+            )
         check.finite("x", model._row(x), np.asarray(x))
         one_by_one = copy(self)
         one_by_one.batch_size, one_by_one.threads = 1, 1
@@ -255,7 +264,7 @@ class Trainer:
         """
         data = self._set(model, X, y)
         if sample_weight is not None:
-            data = Set(data.rows, weigh(data.objective, sample_weight, None))
+            data = self._weighed(data, sample_weight, None)
         return figures(model._network, data, self.threads)
 
     def evaluate_each(self, model: MLP, X: ArrayLike, y: ArrayLike) -> dict[str, NDArray[Any]]:
@@ -271,7 +280,7 @@ class Trainer:
         One dweight (fan_in, fan_out) and dbias (fan_out,) per layer.
         """
         data, penalties = self._set(model, X, y), Regularization(self.regularization.l1, self.regularization.l2)
-        loss, grad = gradient(model._network, data.rows, data.objective, penalties)
+        loss, grad = gradient(model._network, data.rows.host(), data.objective, penalties)
         loss += penalties.penalty(model.weights)
         twin = MLP(model.sizes, list(model.activations), model.output, model.bias, "zeros", model.dtype)
         twin.params[:] = grad
@@ -280,10 +289,32 @@ class Trainer:
     def _set(self, model: MLP, X: ArrayLike, y: ArrayLike, name: str = "", classes: NDArray[Any] | None = None) -> Set:
         if not isinstance(model, MLP):
             raise TypeError(f"model: got {type(model).__name__}, expected an MLP.")
-        rows = model._read(f"{name}X", X)
-        objective = bind(self.loss, model, y, len(rows), f"{name}y", classes)
+        rows = self._read(model, f"{name}X", X)
+        objective = bind(self.loss, model, self._on_host(f"{name}y", y), len(rows), f"{name}y", classes)
         merit.suit(self.metrics, objective)
         return Set(rows, replace(objective, metrics=self.metrics))
+
+    def _on_gpu(self, name: str, value: Any) -> bool:
+        """Whether an array lies on a GPU; there it must be meant to."""
+        if inputs.on_device(value) and self.device != "cuda":
+            raise ValueError(f"{name}: got an array on a GPU with device='cpu'; use device='cuda', or pass NumPy's.")
+        return inputs.on_device(value)
+
+    def _read(self, model: MLP, name: str, X: Any) -> inputs.Rows:
+        """Checked rows; those on a GPU stay there, and are not copied."""
+        if not self._on_gpu(name, X):
+            return model._read(name, X)
+        from hotloop import cuda
+
+        return cuda.read(model, name, X, self.stream)
+
+    def _on_host(self, name: str, value: Any) -> Any:
+        """What came on the host as it is, what lies on a GPU copied."""
+        if not self._on_gpu(name, value):
+            return value
+        from hotloop import cuda
+
+        return cuda.to_host(value, self.stream)
 
     @property
     def _direct(self) -> bool:
@@ -304,7 +335,7 @@ class Trainer:
         if self.device == "cuda":
             from hotloop import cuda
 
-            make = cuda.Engine
+            make = partial(cuda.Engine, stream=self.stream)
         engine: Engine = make(
             model._network,
             data.rows,
@@ -321,7 +352,8 @@ class Trainer:
     def _weighed(self, data: Set, sample_weight: ArrayLike | None, class_weight: ClassWeight | None) -> Set:
         if sample_weight is None and class_weight is None:
             return data
-        return Set(data.rows, weigh(data.objective, sample_weight, class_weight))
+        weights = self._on_host("sample_weight", sample_weight)
+        return Set(data.rows, weigh(data.objective, weights, class_weight))
 
     def _smoothed(self, data: Set) -> Set:
         """The data to train on, labels smoothed."""

@@ -44,3 +44,19 @@ def test_without_a_gpu():
 def test_an_unknown_device():
     with pytest.raises(ValueError, match="device: got 'gpu'"):
         Trainer(device="gpu")
+
+
+class There:
+    """An array that says it lies on a GPU."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.__cuda_array_interface__ = array.__array_interface__
+
+
+def test_an_array_on_a_gpu_is_not_brought_to_the_processor_unasked():
+    X, y, model = np.eye(2, dtype=np.float32), np.arange(2), MLP([2, 2], output="softmax")
+    for name, given in (("X", (There(X), y)), ("y", (X, There(y)))):
+        with pytest.raises(ValueError, match=f"{name}: got an array on a GPU with device='cpu'; use device='cuda'"):
+            Trainer().fit(model, *given)
+    with pytest.raises(ValueError, match="sample_weight: got an array on a GPU"):
+        Trainer().fit(model, X, y, sample_weight=There(y))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hotloop import MLP, SGD, Adam, Trainer
+from hotloop import MLP, SGD, Adam, PassiveAggressive, Trainer
 from hotloop.kernels import activations
 from hotloop.kernels import dense as cpu
 
@@ -57,6 +57,36 @@ def test_a_hundred_steps_like_the_processors(sizes, batch, optimizer):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [[64, 32, 16, 10], [784, 256, 128, 10]], ids=str)  # one block, and a grid
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.5},
+        {"dropout": [0.1, 0.5, 0.2], "input_noise": 0.1},
+        {"clip_norm": 0.5, "max_norm": 1.0, "l1": 1e-4, "l2": 1e-3, "clip_value": 0.1},
+    ],
+    ids=str,
+)
+def test_regularised_like_the_processors(sizes, options):
+    X, y = data(2000, sizes[0], 10)
+    losses = []
+    for device in ("cpu", "cuda"):
+        model = MLP(sizes, output="softmax", seed=1)
+        trainer = Trainer(optimizer=SGD(lr=0.05), batch_size=64, epochs=3, device=device, progress=False, **options)
+        losses.append(trainer.fit(model, X, y)["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+def test_passive_aggressive_like_the_processors():
+    X, y = data(500, 30, 3)
+    params = []
+    for device in ("cpu", "cuda"):
+        model = MLP([30, 3], seed=1)
+        Trainer("hinge", PassiveAggressive(0.5), batch_size=1, epochs=1, device=device, progress=False).fit(model, X, y)
+        params.append(model.params.copy())
+    np.testing.assert_allclose(params[1], params[0], atol=1e-4)
+
+
 def test_the_same_bits_again():
     X, y = data(2048, 784, 10)
     params = []
@@ -95,22 +125,58 @@ def test_products(shape):
     np.testing.assert_array_equal(there[2].copy_to_host(), bias)
 
 
-@pytest.mark.parametrize("library", ["numba", "torch", "cupy"])
-def test_predictions_stay_on_the_device(library):
-    X, _ = data(1000, 20, 3)
-    model = MLP([20, 30, 3], output="softmax", seed=1)
+def bring(library: str, array: Any) -> Any:
+    """An array on the GPU, in the hands of a library."""
     if library == "numba":
         from hotloop.kernels.cuda.shim import cuda
 
-        there = cuda.to_device(X)
-    elif library == "torch":
+        return cuda.to_device(array)
+    if library == "torch":
         torch = pytest.importorskip("torch")
         if not torch.cuda.is_available():
             pytest.skip("this PyTorch has no CUDA")
-        there = torch.as_tensor(X, device="cuda")
-    else:
-        there = pytest.importorskip("cupy").asarray(X)
-    predictions = model.predict(there)
-    assert hasattr(predictions, "__cuda_array_interface__")
-    np.testing.assert_array_equal(predictions.copy_to_host(), model.predict(X))
-    np.testing.assert_allclose(model.forward(there).copy_to_host(), model.forward(X), atol=1e-5)
+        return torch.as_tensor(array, device="cuda")
+    return pytest.importorskip("cupy").asarray(array)
+
+
+class DLPack:
+    """An array with no other interface."""
+
+    def __init__(self, array: Any) -> None:
+        self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+
+libraries = pytest.mark.parametrize("library", ["numba", "torch", "cupy"])
+
+
+@libraries
+def test_predictions_stay_on_the_device(library):
+    X, _ = data(1000, 20, 3)
+    model = MLP([20, 30, 3], output="softmax", seed=1)
+    there = bring(library, X)
+    for given in (there, *([DLPack(there)] if hasattr(there, "__dlpack__") else [])):
+        predictions = model.predict(given)
+        assert hasattr(predictions, "__cuda_array_interface__")
+        np.testing.assert_array_equal(predictions.copy_to_host(), model.predict(X))
+        np.testing.assert_allclose(model.forward(given).copy_to_host(), model.forward(X), atol=1e-5)
+
+
+@libraries
+def test_training_reads_in_place(library):
+    from hotloop.kernels.cuda.shim import cuda
+
+    X, y = data(1000, 20, 3)
+    params = []
+    for move in (lambda library, array: array, bring):
+        model = MLP([20, 30, 3], output="softmax", seed=1)
+        there = move(library, X)
+        trainer = Trainer(
+            batch_size=32, epochs=2, device="cuda", stream=cuda.stream(), validation_split=0.1, progress=False
+        )
+        trainer.fit(model, there, move(library, y))
+        trainer.evaluate(model, there, y)
+        params.append(model.params.copy())
+    assert np.array_equal(*params)
+    with pytest.raises(ValueError, match=r"NaN or an infinity at \[3, 5\]"):
+        X[3, 5] = np.nan
+        trainer.fit(model, bring(library, X), y)

@@ -18,8 +18,11 @@ from numba import uint32 as U  # noqa: N812 - in every index
 from hotloop.kernels import activations as codes
 from hotloop.kernels.cuda import losses
 from hotloop.kernels.cuda.activations import activate, softmax
+from hotloop.kernels.cuda.random import words
+from hotloop.kernels.cuda.regularize import HALVES, UNITS, drawn, fate
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.vectors import load4, store4
+from hotloop.kernels.random import DROPOUT
 
 (
     WIDTH,  # units
@@ -129,6 +132,26 @@ def output_delta(lines, top, w, r, rows, loss, target, label, scale):
         for j in range(k):
             delta[j] *= a[j] * scale
     return value
+
+
+@device
+def drop(lines, first, layers, layer, w, rows, share, seed, epoch, position):
+    """Drop a share (of HALVES) of a layer's units, as `hotloop.kernels.regularize.drop`; row 0 is at `position`."""
+    number, width, ld = layer - first, lines[layer, WIDTH], lines[layer, LD]
+    keep, groups = float32(HALVES) / float32(HALVES - share), (width + U(UNITS - 1)) // U(UNITS)
+    t = U(cuda.threadIdx.x)
+    while t < groups * rows:
+        r = t // groups
+        unit = U(UNITS) * (t - r * groups)
+        draw = drawn(int64(layers + U(1)), int64(number), int64(position + r)) + int64(unit)
+        a, b = words(seed, DROPOUT, epoch, draw)
+        at = r * ld + unit
+        for lane in range(min(int64(UNITS), int64(width - unit))):
+            factor = fate(a, b, lane, share, keep)
+            w[lines[layer, VALUE] + at + U(lane)] *= factor
+            if number > U(0):  # the input has no slopes
+                w[lines[layer, SLOPE] + at + U(lane)] *= factor
+        t = U(t + U(cuda.blockDim.x))
 
 
 @device
@@ -300,6 +323,6 @@ def make_block(rows_each: int) -> Block:
                         total += w[e_at]
                         e_at = U(e_at + ld)
                     p[into + lines[layer, BIAS] + c_at] = total
-                    c_at = U(t + threads)
+                    c_at = U(c_at + threads)
 
     return Block(forward, backward, accumulate)

@@ -12,6 +12,7 @@ from hotloop.kernels.cuda.arrays import as_device, as_stream, dtype_of, is_on_de
 from hotloop.kernels.cuda.shim import SIMULATOR, cuda, launch, require_device
 from hotloop.kernels.cuda.updates import LR, ROOT, constants
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, WEIGHT, WIDTH
+from hotloop.kernels.regularize import HALVES
 
 BATCH_ROWS = 512  # most rows in memory at once; a larger batch adds part after part into the gradient, as on the CPU
 FEW_ROWS = 4  # smaller batches are summed one output a thread
@@ -39,6 +40,7 @@ class _Group(NamedTuple):
     rows_each: int
     params_shared: bool
     work_shared: bool
+    drops: bool  # some units
     threads: int
     kilobytes: int  # of shared memory, the class
 
@@ -89,7 +91,7 @@ def _threads(lines: np.ndarray, rows: int, rows_each: int) -> int:
     return int(min(MOST_THREADS, max(32, -(-tiles // 32) * 32)))
 
 
-def _place(lines: np.ndarray, size: int, room: int, rows: int, copies: int, threads: int | None) -> _Model:
+def _place(lines: np.ndarray, size: int, room: int, rows: int, copies: int, threads: int | None, drops: bool) -> _Model:
     """Where a model's parameters and rows lie, and with which others it is launched."""
     rows_each = 4 if rows % 4 == 0 else 1
     threads = threads or _threads(lines, rows, rows_each)
@@ -99,7 +101,7 @@ def _place(lines: np.ndarray, size: int, room: int, rows: int, copies: int, thre
     needed = 4 * (floats[1] * work_shared + floats[0] * params_shared)
     kilobytes = next((size for size in CLASSES if needed <= size << 10), limit >> 10)
     quads = lines[:, block.QUADS].astype(np.int64)
-    group = _Group(rows_each, params_shared, work_shared, threads, kilobytes)
+    group = _Group(rows_each, params_shared, work_shared, drops, threads, kilobytes)
     return _Model(group, floats, int((quads[1:] * quads[:-1]).sum()))
 
 
@@ -171,20 +173,31 @@ def _flat(array: Any, size: int, name: str, stream: Any) -> Any:
 
 
 def _tables(
-    plans: Sequence[np.ndarray], codes: np.ndarray, rows: int, copies: int, threads: int | None
+    plans: Sequence[np.ndarray],
+    codes: np.ndarray,
+    shares: np.ndarray,
+    rows: int,
+    copies: int,
+    threads: int | None,
 ) -> tuple[np.ndarray, np.ndarray, list[_Model]]:
     """The table of the models, the lines of their layers (equal plans share them), and where each lies."""
     table, models = np.zeros((len(plans), train.MODEL_FIELDS), np.uint32), []
     known: dict[bytes, tuple[int, int, int, _Model]] = {}
+    drops = bool(shares.any())
     lines: list[np.ndarray] = []
     for m, plan in enumerate(plans):
         key = plan.tobytes()
         if key not in known:
             some, size, room = lay_out(plan, rows)
-            known[key] = sum(map(len, lines)), size, len(plan) - 1, _place(some, size, room, rows, copies, threads)
+            known[key] = (
+                sum(map(len, lines)),
+                size,
+                len(plan) - 1,
+                _place(some, size, room, rows, copies, threads, drops),
+            )
             lines.append(some)
         begin, size, layers, model = known[key]
-        table[m] = begin, layers, codes[m], size, rows
+        table[m] = begin, layers, codes[m], size, rows, *shares[m]
         models.append(model)
     return table, np.concatenate(lines), models
 
@@ -203,6 +216,16 @@ def _groups(models: Sequence[_Model], stream: Any) -> list[tuple[_Group, Any, An
             room.append(nothing if shared else cuda.device_array((len(chosen), -(-size // 4) * 4), np.float32))
         groups.append((group, cuda.to_device(np.array(chosen, np.int32), stream), *room))
     return groups
+
+
+def _shares(dropout: Any, input_dropout: Any, count: int) -> np.ndarray:
+    """(n_models, 2): the shares, of HALVES, of hidden units and of inputs dropped."""
+    given = {"dropout": dropout, "input_dropout": input_dropout}
+    shares = [_per_model(share, count, name, np.float64) for name, share in given.items()]
+    for name, share in zip(given, shares, strict=True):
+        if not ((share >= 0.0) & (share < 1.0)).all():
+            raise ValueError(f"{name} must be at least 0 and less than 1, not {share.min()} to {share.max()}")
+    return np.round(np.stack(shares, axis=1) * HALVES).astype(np.int64)
 
 
 def _orders(seeds: np.ndarray, epoch: int, epochs: int, n: int, shuffle: bool, stream: Any) -> Any:
@@ -232,6 +255,8 @@ def train_models(
     beta2: float = 0.0,
     eps: float = 0.0,
     weight_decay: float = 0.0,
+    dropout: Any = 0.0,
+    input_dropout: Any = 0.0,
     first: Any = None,
     second: Any = None,
     epoch: int = 0,
@@ -251,6 +276,8 @@ def train_models(
     X (n, n_features) float32; y (n, n_outputs) float32, or (n,) integer classes, which are not checked on the device.
     loss: a code of `losses`, for all or for each; seed too. lr: one, one for each model, or (n_models, epochs).
     rule: a code of `updates`; beta1, beta2, eps and weight_decay are what its formulas call so.
+    dropout, input_dropout: the shares of the hidden units and of the inputs dropped in a step; one, or one for each
+    model; those that stay are scaled by 1 / (1 - share).
     epoch, first, second: go on after so many epochs with what a call before gave back.
     threads: of a block, a multiple of 32. stream: numba-cuda's, PyTorch's, CuPy's, or a handle; nothing waits for it.
     Raises ValueError for arguments that do not fit together, RuntimeError where there is no GPU.
@@ -274,6 +301,7 @@ def train_models(
     starts = np.cumsum([0, *(int(plan[-1, BIAS] + plan[-1, PADDED]) for plan in plans)])
     rates = _rates(lr, count, epochs, n, batch_size, weight_decay)
     seeds = _per_model(seed, count, "seed", np.int64)
+    shares = _shares(dropout, input_dropout, count)
     require_device()
     stream = as_stream(stream)
 
@@ -290,7 +318,7 @@ def train_models(
     rows = min(batch_size, n, BATCH_ROWS)
     rows = -(-rows // 4) * 4 if rows >= FEW_ROWS else rows
     copies = 2 - direct + rules.BUFFERS[rule]
-    table, lines, models = _tables(plans, codes, rows, copies, threads)
+    table, lines, models = _tables(plans, codes, shares, rows, copies, threads)
     losses_seen = cuda.device_array((count, epochs), np.float32, stream=stream)
     labels = as_device(y, np.int32, "y", stream) if classes else cuda.device_array(0, np.int32)
     targets = cuda.device_array((1, 1), np.float32) if classes else as_device(y, np.float32, "y", stream)
@@ -298,6 +326,7 @@ def train_models(
     who = train.Models(
         cuda.to_device(lines, stream),
         cuda.to_device(table, stream),
+        cuda.to_device(seeds, stream),
         None,
         cuda.to_device(starts[:-1].astype(np.int64), stream),
         params,
@@ -305,7 +334,7 @@ def train_models(
         second,
     )
     numbers = tuple(np.float32(value) for value in (beta1, 1.0 - beta1, beta2, 1.0 - beta2, eps))
-    course = train.Course(cuda.to_device(rates, stream), None, numbers, rule, batch_size, direct, 0, 0)
+    course = train.Course(cuda.to_device(rates, stream), None, numbers, rule, batch_size, direct, 0, 0, epoch)
     groups = _groups(models, stream)
     at_once = max(1, ORDER_BYTES // (4 * n * (count if seeds.size > 1 else 1))) if shuffle else epochs
     for begin in range(0, epochs, at_once):
@@ -315,7 +344,7 @@ def train_models(
         corrections = _corrections(rule, beta1, beta2, eps, (epoch + begin) * steps, (end - begin) * steps)
         piece = course._replace(corrections=cuda.to_device(corrections, stream), begin=begin, end=end)
         for group, chosen, room_p, room_w in groups:
-            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared)
+            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared, group.drops)
             start = launch(kernel, chosen.shape[0], group.threads, stream, group.kilobytes << 10)
             start(who._replace(chosen=chosen), data, piece, room_p, room_w, losses_seen)
     return Trained(params.reshape(shape), losses_seen, first, second)

@@ -12,7 +12,7 @@ from typing import Any
 from numba import uint32
 
 from hotloop.kernels.activations import SOFTMAX
-from hotloop.kernels.cuda import activations, losses, strips
+from hotloop.kernels.cuda import activations, custom, regularize, strips
 from hotloop.kernels.cuda.dense import FEW, SIDE, STRIP
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.tiles import make_tile
@@ -43,12 +43,25 @@ def _load_row(plan, work, inputs, sample, row):
             work[row + entry_indices[i]] = entry_values[i]
 
 
-@device
-def load_rows(plan, work, samples, position, rows, parity, block, blocks):
-    """Bring the samples at position .. position + rows of the order into the input rows."""
-    base = values(plan, 0, parity)
-    for r in range(block, rows, blocks):
-        _load_row(plan, work, samples.inputs, samples.order[position + r], base + r * plan[0, STRIDE])
+@cache
+def make_load_rows(noisy: bool) -> Any:
+    """`load_rows` with input noise or without: its draws are of float64, which no other kernel of float32 uses."""
+
+    @device
+    def load_rows(plan, work, samples, regular, position, rows, parity, block, blocks):
+        """Bring the samples at position .. position + rows of the order into the input rows, as training sees them."""
+        base = values(plan, 0, parity)
+        for r in range(block, rows, blocks):
+            row = base + r * plan[0, STRIDE]
+            _load_row(plan, work, samples.inputs, samples.order[position + r], row)
+            if noisy:
+                cuda.syncthreads()
+                regularize.add_noise(plan, work, regular, position + r, row)
+            if regularize.drops(regular, 0):
+                cuda.syncthreads()
+                regularize.drop_inputs(plan, work, regular, position + r, row)
+
+    return load_rows
 
 
 @device
@@ -113,73 +126,93 @@ def _forward_strips(plan, params, work, x, layer, value, bounds, width, block, b
         cuda.syncthreads()
 
 
-@device
-def _activate(code, work, value, slope, stride, rows, columns, height, width, block, blocks):
-    """Turn z into a = f(z), and write the slopes, for the tiles or strips of this block.
+@cache
+def make_forward(own: tuple[custom.Activation, ...] = ()) -> Any:
+    """`forward` for a network with these activations of the user's own."""
+    activate = custom.make_activate(own)
 
-    A pass of its own: ten activations behind each of three products would make most of the code.
+    @device
+    def apply(code, work, value, slope, stride, rows, columns, height, width, block, blocks):
+        """Turn z into a = f(z), and write the slopes, for the tiles or strips of this block.
+
+        A pass of its own: ten activations behind each of three products would make most of the code.
+        """
+        across = (columns + width - U(1)) // width
+        for i in range(block, (rows + height - U(1)) // height * across, blocks):
+            top, left = U(i) // across * height, U(i) % across * width
+            for e in range(cuda.threadIdx.x, height * width, cuda.blockDim.x):
+                r, c = top + U(e) // width, left + U(e) % width
+                if r < rows and c < columns:
+                    at = r * stride + c
+                    work[value + at], work[slope + at] = activate(code, work[value + at])
+
+    @device
+    def forward(plan, params, work, layer, begin, end, parity, origin, block, blocks, panels):
+        """Rows begin .. end through one layer: values and slopes; the height and width of the tiles it made."""
+        rows, columns, stride = U(end - begin), U(plan[layer, WIDTH]), U(plan[layer, STRIDE])
+        bounds = rows, columns, U(0), U(plan[layer - 1, WIDTH])
+        x = origin + values(plan, layer - 1, parity) + begin * plan[layer - 1, STRIDE]
+        first = origin + begin * plan[layer, STRIDE]
+        value, slope = first + plan[layer, VALUE], first + plan[layer, SLOPE]
+        each = choose(end - begin, plan[layer, WIDTH], blocks)
+        height, width = U(each * SIDE), U(each * SIDE)
+        if each == 4:
+            _forward_4(plan, params, work, x, layer, value, bounds, block, blocks, panels)
+        elif each == 2:
+            _forward_2(plan, params, work, x, layer, value, bounds, block, blocks, panels)
+        else:
+            height, width = U(_group), U(16) if columns <= U(16) else U(STRIP)
+            _forward_strips(plan, params, work, x, layer, value, bounds, width, block, blocks, panels)
+        cuda.syncthreads()
+        apply(plan[layer, ACTIVATION], work, value, slope, stride, rows, columns, height, width, block, blocks)
+        return height, width
+
+    return forward
+
+
+@cache
+def make_output_delta(own: custom.Loss | None = None, apart: bool = False) -> Any:
+    """`output_delta` for the library's losses or one of the user's own.
+
+    apart: it writes its delta into the second half of the output's rows, which are twice as long then.
     """
-    across = (columns + width - U(1)) // width
-    for i in range(block, (rows + height - U(1)) // height * across, blocks):
-        top, left = U(i) // across * height, U(i) % across * width
-        for e in range(cuda.threadIdx.x, height * width, cuda.blockDim.x):
-            r, c = top + U(e) // width, left + U(e) % width
-            if r < rows and c < columns:
-                at = r * stride + c
-                work[value + at], work[slope + at] = activations.activate(code, work[value + at])
+    row = custom.make_row(own)
 
+    @device
+    def output_delta(plan, work, truth, sample, r, loss, scale):
+        """The weighted loss of row r, whose truth (targets, labels, weights) is `sample`'s; by one thread.
 
-@device
-def forward(plan, params, work, layer, begin, end, parity, origin, block, blocks, panels):
-    """Rows begin .. end through one layer: values and slopes."""
-    rows, columns, stride = U(end - begin), U(plan[layer, WIDTH]), U(plan[layer, STRIDE])
-    bounds = rows, columns, U(0), U(plan[layer - 1, WIDTH])
-    x = origin + values(plan, layer - 1, parity) + begin * plan[layer - 1, STRIDE]
-    first = origin + begin * plan[layer, STRIDE]
-    value, slope = first + plan[layer, VALUE], first + plan[layer, SLOPE]
-    each = choose(end - begin, plan[layer, WIDTH], blocks)
-    height, width = U(each * SIDE), U(each * SIDE)
-    if each == 4:
-        _forward_4(plan, params, work, x, layer, value, bounds, block, blocks, panels)
-    elif each == 2:
-        _forward_2(plan, params, work, x, layer, value, bounds, block, blocks, panels)
-    else:
-        height, width = U(_group), U(16) if columns <= U(16) else U(STRIP)
-        _forward_strips(plan, params, work, x, layer, value, bounds, width, block, blocks, panels)
-    cuda.syncthreads()
-    _activate(plan[layer, ACTIVATION], work, value, slope, stride, rows, columns, height, width, block, blocks)
+        The row's output slope becomes scale dloss/dz. targets (n, k), or (1, k) where the loss takes labels.
+        """
+        targets, labels, weights = truth
+        top = plan.shape[0] - 1
+        k = plan[top, WIDTH]
+        first, second = plan[top, VALUE] + r * plan[top, STRIDE], plan[top, SLOPE] + r * plan[top, STRIDE]
+        a, delta = work[first : first + k], work[second : second + k]
+        target = targets[sample if targets.shape[0] > 1 else 0]
+        label = labels[sample] if labels.shape[0] > 0 else 0
+        softmax = plan[top, ACTIVATION] == SOFTMAX  # without its fused loss: the full Jacobian
+        if softmax:
+            activations.softmax(a, k, a)
+        into = second if softmax else first
+        if apart:
+            into = first + plan[top, STRIDE] // 2
+        slopes = work[into : into + k]
+        value = row(loss, a, target, label, k, slopes)
+        if weights.shape[0] > 0:
+            value, scale = value * weights[sample], scale * weights[sample]
+        if softmax:
+            mean = work.dtype.type(0)
+            for j in range(k):
+                mean = fma(a[j], slopes[j], mean)
+            for j in range(k):
+                delta[j] = a[j] * (slopes[j] - mean) * scale
+        else:
+            for j in range(k):
+                delta[j] *= slopes[j] * scale
+        return value
 
-
-@device
-def output_delta(plan, work, truth, sample, r, loss, scale):
-    """The weighted loss of row r, whose truth (targets, labels, weights) is `sample`'s; by one thread.
-
-    The row's output slope becomes scale dloss/dz. targets (n, k), or (1, k) where the loss takes labels.
-    """
-    targets, labels, weights = truth
-    top = plan.shape[0] - 1
-    k = plan[top, WIDTH]
-    first, second = plan[top, VALUE] + r * plan[top, STRIDE], plan[top, SLOPE] + r * plan[top, STRIDE]
-    a, delta = work[first : first + k], work[second : second + k]
-    target = targets[sample if targets.shape[0] > 1 else 0]
-    label = labels[sample] if labels.shape[0] > 0 else 0
-    softmax = plan[top, ACTIVATION] == SOFTMAX  # without its fused loss: the full Jacobian
-    if softmax:
-        activations.softmax(a, k, a)
-    into = second if softmax else first
-    value = losses.row(loss, a, target, label, k, work[into : into + k])
-    if weights.shape[0] > 0:
-        value, scale = value * weights[sample], scale * weights[sample]
-    if softmax:
-        mean = work.dtype.type(0)
-        for j in range(k):
-            mean = fma(a[j], delta[j], mean)
-        for j in range(k):
-            delta[j] = a[j] * (delta[j] - mean) * scale
-    else:
-        for j in range(k):
-            delta[j] *= a[j] * scale
-    return value
+    return output_delta
 
 
 @cache

@@ -28,6 +28,7 @@ from hotloop.kernels import simd
 from hotloop.kernels.jit import jit
 
 SIMULATOR = bool(config.ENABLE_CUDASIM)
+MOST_INT = 2**63 - 1
 OLDEST = (7, 5)  # compute capability; CUDA 13 compiles for nothing older
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,19 +52,24 @@ def _plain(value: Any) -> Any:
 
 
 def _run_on_the_cpu(function: Any) -> Callable[..., Any]:
-    """The simulator runs a shared formula as its code for the CPU, which gives a float32 back as a Python float."""
+    """The simulator runs a shared formula as its code for the CPU, which gives float32 and uint64 back as Python's.
+
+    Every integer comes to it as an int64: each combination of other types would be compiled anew.
+    """
     callable_already = not getattr(function, "targetoptions", {"no_cpython_wrapper": True}).get("no_cpython_wrapper")
     compiled: Any = function if callable_already else jit(getattr(function, "py_func", function))
 
     def call(*args: Any) -> Any:
-        args = tuple(_plain(arg) for arg in args)
+        args = tuple(int(arg) if isinstance(arg, np.integer) and arg <= MOST_INT else _plain(arg) for arg in args)
         kinds = [arg.dtype.type for arg in args if isinstance(arg, np.ndarray | np.generic) and arg.dtype.kind == "f"]
+
+        def typed(value: Any) -> Any:
+            if isinstance(value, float):
+                return kinds[0](value) if kinds else value
+            return np.uint64(value) if isinstance(value, int) and value > MOST_INT else value
+
         result = compiled(*args)
-        if not kinds:
-            return result
-        if isinstance(result, tuple):
-            return tuple(kinds[0](value) if isinstance(value, float) else value for value in result)
-        return kinds[0](result) if isinstance(result, float) else result
+        return tuple(typed(value) for value in result) if isinstance(result, tuple) else typed(result)
 
     return call
 

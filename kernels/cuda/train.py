@@ -7,19 +7,22 @@ from numba import float32
 from numba import uint32 as U  # noqa: N812 - in every index
 
 from hotloop.kernels.cuda import block, updates
+from hotloop.kernels.cuda.regularize import two_sum
 from hotloop.kernels.cuda.shim import cuda, kernel
 
 MOST_THREADS = 256  # of a block
 
 # What a launch says of each model.
-FIRST, LAYERS, LOSS, SIZE, ROOM, MODEL_FIELDS = range(6)
+FIRST, LAYERS, LOSS, SIZE, ROOM, DROPPED, INPUTS_DROPPED, MODEL_FIELDS = range(8)
 
 
 class Models(NamedTuple):
     """Who trains what, on the device."""
 
     lines: Any  # (n_lines, block.FIELDS) uint32
-    table: Any  # (n_models, MODEL_FIELDS) uint32: first line, layers, loss code, elements of p (one copy) and of w
+    table: Any  # (n_models, MODEL_FIELDS) uint32: first line, layers, loss code, elements of p (one copy), rows of w,
+    #             and the shares, of HALVES, of hidden units and of inputs dropped
+    seed: Any  # (n_models,) int64
     chosen: Any  # (n_blocks,) int32: the model of each block
     start: Any  # (n_models,) int64: where its parameters begin
     params: Any  # (n_params,) float32
@@ -47,11 +50,14 @@ class Course(NamedTuple):
     direct: int  # 1: plain SGD, straight into the weights
     begin: int  # the epochs of this launch
     end: int
+    before: int  # epochs done before the first
 
 
 @cache
-def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
+def make_train(rows_each: int, params_shared: bool, work_shared: bool, drops: bool) -> Any:
     """The kernel for batches (4 rows a thread) or few rows (1), with parameters and rows in shared memory or not.
+
+    drops: whether some models drop units.
 
     Its registers are not bounded: 96 to 136, of which bounds that let one more block onto a multiprocessor spilt some.
     """
@@ -103,6 +109,16 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
                     block.load_rows(lines, first, w, X, samples, rows, count)
                     cuda.syncthreads()
                     for layer in range(first + U(1), top + U(1)):
+                        if drops:
+                            below = U(layer) - U(1)
+                            share = table[m, INPUTS_DROPPED if below == first else DROPPED]
+                            if share > U(0):
+                                at = position + begin
+                                block.drop(
+                                    lines, first, layers, below, w, rows, share, models.seed[m], course.before + epoch,
+                                    at,
+                                )  # fmt: skip
+                                cuda.syncthreads()
                         forward(lines, U(layer), p, w, count)
                         cuda.syncthreads()
                     r = thread
@@ -111,10 +127,7 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
                         target = targets[sample if targets.shape[0] > 1 else 0]
                         label = labels[sample] if labels.shape[0] > 0 else 0
                         value = block.output_delta(lines, top, w, r, rows, loss, target, label, scale)
-                        new = total + value  # with the rounding error of the sum (Knuth's two-sum)
-                        part = new - total
-                        rest += (total - (new - part)) + (value - part)
-                        total = new
+                        total, rest = two_sum(total, rest, value)
                         r = U(r + threads)
                     cuda.syncthreads()
                     for back in range(layers - U(1)):
@@ -145,11 +158,8 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool) -> Any:
             cuda.syncthreads()
             if thread == 0:
                 for t in range(U(1), min(threads, table[m, ROOM])):
-                    value = w[U(2) * t]
-                    new = total + value
-                    part = new - total
-                    rest += (total - (new - part)) + (value - part) + w[U(2) * t + U(1)]
-                    total = new
+                    total, rest = two_sum(total, rest, w[U(2) * t])
+                    rest += w[U(2) * t + U(1)]
                 sums[m, epoch] = (total + rest) / float32(n)
             cuda.syncthreads()
         block.move_params(lines, first, layers, p, models.params, start, False)

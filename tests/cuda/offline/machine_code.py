@@ -103,13 +103,21 @@ def machine_code(kernel: Any, arguments: tuple[Any, ...], capability: tuple[int,
 
 
 def check(
-    kernel: Any, arguments: tuple[Any, ...], capability: tuple[int, int], registers: int, shared: int = 0
+    kernel: Any,
+    arguments: tuple[Any, ...],
+    capability: tuple[int, int],
+    registers: int,
+    shared: int = 0,
+    doubles: bool = False,
 ) -> MachineCode:
-    """Assert that a kernel uses no local memory, no float64 unless it is given some, and keeps to its budgets."""
+    """Assert that a kernel uses no local memory, no float64 unless it is given some, and keeps to its budgets.
+
+    doubles: float64 is meant.
+    """
     code = machine_code(kernel, arguments, capability)
     assert code.spilled == 0 and code.local == 0
     assert not [name for name in code.instructions if name.startswith(("LDL", "STL"))]
-    if not any(_is_double(argument) for argument in arguments):
+    if not doubles and not any(_is_double(argument) for argument in arguments):
         assert not [name for name in code.instructions if DOUBLE.match(name)]
     assert code.registers <= registers
     assert code.shared <= shared

@@ -4,9 +4,10 @@ import pytest
 from machine_code import check, every_gpu, matrix32, matrix64, vector32, vector64
 from numba import types
 
-from hotloop.kernels.cuda import activations, losses, random, updates
+from hotloop.kernels.cuda import activations, arrays, losses, random, updates
 
 i64, labels = types.int64, types.Array(types.int32, 1, "C")
+order = types.Array(i64, 1, "C")
 BUDGETS = [  # kernel, arguments, registers
     (activations.apply_kernel, (i64, vector32, i64, vector32), 32),
     (activations.apply_kernel, (i64, vector64, i64, vector64), 48),
@@ -16,7 +17,9 @@ BUDGETS = [  # kernel, arguments, registers
     (losses.rows_kernel, (i64, matrix64, matrix64, labels, matrix64, vector64), 80),
     (updates.move_kernel, (i64, types.UniTuple(types.float32, 8), *[vector32] * 4), 40),
     (updates.move_kernel, (i64, types.UniTuple(types.float64, 8), *[vector64] * 4), 64),
-    (random.permutations_kernel, (types.Array(i64, 1, "C"), i64, types.Array(types.int32, 3, "C")), 64),
+    (random.permutations_kernel, (order, i64, types.Array(types.int32, 3, "C")), 64),
+    (arrays.first_unsound_kernel, (vector32, order), 40),
+    (arrays.take_kernel, (matrix32, order, matrix32), 40),
     (random.fill_uniform_kernel, (i64, i64, types.float64, matrix32), 40),
     (random.fill_normal_kernel, (i64, i64, types.float64, matrix32), 48),
 ]

@@ -15,9 +15,16 @@ def array(kind, dimensions):
 
 def arguments():
     f, i = types.float32, types.int64
-    models = (array(types.uint32, 2), array(types.uint32, 2), array(types.int32, 1), array(i, 1), *[vector32] * 3)
+    models = (
+        array(types.uint32, 2),
+        array(types.uint32, 2),
+        array(i, 1),
+        array(types.int32, 1),
+        array(i, 1),
+        *[vector32] * 3,
+    )
     data = array(f, 2), array(f, 2), array(types.int32, 1), array(types.int32, 3)
-    course = array(f, 3), array(f, 2), types.UniTuple(f, 5), i, i, i, i, i
+    course = array(f, 3), array(f, 2), types.UniTuple(f, 5), i, i, i, i, i, i
     named = [(models, train.Models), (data, train.Data), (course, train.Course)]
     return *(types.NamedTuple(kinds, name) for kinds, name in named), array(f, 2), array(f, 2), array(f, 2)
 
@@ -30,9 +37,14 @@ REGISTERS = {"all shared": 136, "rows shared": 200, "none shared": 176}
 @pytest.mark.parametrize("rows_each", [4, 1], ids=["batches", "few rows"])
 @pytest.mark.parametrize("place", PLACES)
 def test_budget(place, rows_each, capability):
-    kernel = train.make_train(rows_each, *PLACES[place])
+    kernel = train.make_train(rows_each, *PLACES[place], False)
     code = check(kernel, arguments(), capability, registers=REGISTERS[place])
     forward = code.main_loop()
     if rows_each == 4 and place != "none shared":
         assert Counter(forward)["FFMA"] == 64 and sum(name.startswith("LDS") for name in forward) >= 4
         assert len(forward) <= 120 and not any(name.startswith(("BAR", "ST")) for name in forward)
+
+
+def test_budget_with_dropout():
+    kernel = train.make_train(4, *PLACES["all shared"], True)
+    check(kernel, arguments(), (7, 5), registers=REGISTERS["all shared"])

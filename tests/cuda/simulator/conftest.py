@@ -14,6 +14,9 @@ if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
         "these tests need a process of their own: NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/cuda/simulator"
     )
 
+if hasattr(os, "sched_setaffinity"):  # the threads of a block take turns: several cores only hand them to and fro
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
 import numpy as np
 from numba.cuda.simulator import kernel, kernelapi
 

@@ -12,6 +12,8 @@ from hotloop.kernels.network import SLOPE, STRIDE, VALUE, WEIGHT, WIDTH, Inputs,
 from hotloop.regularization import Regularization
 
 SHARED, U = network.SHARED, network.U
+NONE = gpu.make_regular(Regularization(), 2, 0, np.dtype("float32"))
+load_rows, forward = network.make_load_rows(False), network.make_forward()
 
 
 def setting(sizes, rows, dtype="float32", activation="tanh"):
@@ -36,7 +38,7 @@ def region(work, line, place, rows):
 @shim.kernel
 def forward_kernel(plan, params, work, layer, begin, end, parity):
     panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
-    network.forward(plan, params, work, layer, begin, end, parity, 0, cuda.blockIdx.x, cuda.gridDim.x, panels)
+    forward(plan, params, work, layer, begin, end, parity, 0, cuda.blockIdx.x, cuda.gridDim.x, panels)
 
 
 @shim.kernel
@@ -52,8 +54,8 @@ def gradient_kernel(plan, into, work, rows, parity, slices, adds):
 
 
 @shim.kernel
-def load_kernel(plan, work, samples, position, rows, parity):
-    network.load_rows(plan, work, samples, position, rows, parity, cuda.blockIdx.x, cuda.gridDim.x)
+def load_kernel(plan, work, samples, regular, position, rows, parity):
+    load_rows(plan, work, samples, regular, position, rows, parity, cuda.blockIdx.x, cuda.gridDim.x)
 
 
 # (sizes, rows, blocks): tiles of both sizes and strips, one block and several.
@@ -125,23 +127,23 @@ def test_load_rows(compressed):
     none, room = np.zeros(0, np.float32), [a if a.size else np.zeros(1, a.dtype)[:0] for a in rows.arrays[1:]]
     dense_rows = rows.arrays.X if rows.arrays.X.size else np.zeros((1, 7), np.float32)
     samples = Samples(Inputs(dense_rows, *room), X, np.zeros(0, np.int32), none, order, 0)
-    shim.launch(load_kernel, 2, dense.THREADS)(plan, work, samples, 3, 4, 1)
+    shim.launch(load_kernel, 2, dense.THREADS)(plan, work, samples, NONE, 3, 4, 1)
     assert np.array_equal(region(work, plan[0], SLOPE, 4), X[order[3:7]])
 
 
-def run(kind, sizes, n, batch, optimizer, regularization=None, **changed):
-    """Losses and parameters after one epoch, in two pieces, on an engine with some of its fields changed."""
+def run(kind, sizes, n, batch, optimizer, regularization=None, dtype="float32", **changed):
+    """Losses and parameters after an epoch, number 2, in two pieces, on an engine with some of its fields changed."""
     rng = np.random.default_rng([n, *sizes])
-    X, y = rng.normal(size=(n, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], n)
-    model = MLP(sizes, activation="tanh", output="softmax", seed=3)
+    X, y = rng.normal(size=(n, sizes[0])).astype(dtype), rng.integers(0, sizes[-1], n)
+    model = MLP(sizes, activation="tanh", output="softmax", dtype=dtype, seed=3)
     rows, objective = inputs.read("X", X, sizes[0], model.dtype), objectives.bind(None, model, y, n)
-    machine = kind(model._network, rows, objective, batch, 1, False, regularization)
+    machine = kind(model._network, rows, objective, batch, 1, False, regularization, seed=7)
     for name, value in changed.items() if kind is gpu.Engine else ():
         setattr(machine, name, value)
     state, grad = optimizer.init(model.params), np.zeros_like(model.params)
     rule = optimizer.rule(np.array([optimizer.lr]), grad, state)
     machine.order[:] = rng.permutation(n)
-    machine.restart(0)
+    machine.restart(2)
     middle = n // batch // 2 * batch
     losses = [machine.run(0, middle, rule), machine.run(middle, n, rule)] if middle else [machine.run(0, n, rule)]
     machine.close()
@@ -167,11 +169,48 @@ def test_pieces(sizes, n, batch, optimizer, changed):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
+THIN = Regularization(dropout=[0.2, 0.5, 0.3])
+BOUNDED = Regularization(l1=0.01, l2=0.1, clip_value=0.3, clip_norm=0.2, max_norm=0.8)
+ALL = Regularization(0.01, 0.1, 0.3, 0.2, 0.8, [0.2, 0.5, 0.3], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("regularization", "optimizer", "dtype", "changed"),
+    [
+        (THIN, SGD(lr=0.1), "float32", {}),
+        (THIN, SGD(lr=0.1), "float32", {"chunk": 2}),
+        (BOUNDED, SGD(lr=0.1), "float32", {"slices": 2}),
+        (ALL, Adam(lr=0.1), "float32", {}),
+        (ALL, Adam(lr=0.1), "float64", {}),
+    ],
+)
+def test_regularisation(regularization, optimizer, dtype, changed):
+    sizes, n, batch, least = [5, 18, 7, 3], 9, 4, np.finfo(dtype).eps
+    plain = run(engine.Engine, sizes, n, batch, optimizer, dtype=dtype)
+    expected = run(engine.Engine, sizes, n, batch, optimizer, regularization, dtype)
+    actual = run(gpu.Engine, sizes, n, batch, optimizer, regularization, dtype, **changed)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=100 * least)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1000 * least)
+    assert not np.allclose(expected[1], plain[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("wide", [1, 2])
+def test_dropout_in_layers_shared_by_a_cooperative_grid(wide, monkeypatch):
+    sizes, n, batch = [5, 18, 7, 3], 10, 5
+    expected = run(engine.Engine, sizes, n, batch, SGD(lr=0.1), THIN)
+    cooperative = epochs.make_mini_batch(False, False)
+    monkeypatch.setattr(epochs, "make_mini_batch", lambda *_: cooperative)
+    actual = run(gpu.Engine, sizes, n, batch, SGD(lr=0.1), THIN, wide=wide)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("wide", [1, 2, 3])
 def test_layers_shared_by_a_cooperative_grid(wide, monkeypatch):
     sizes, n, batch = [5, 18, 7, 3], 10, 5
     expected = run(engine.Engine, sizes, n, batch, SGD(lr=0.1))
-    monkeypatch.setattr(epochs, "single", epochs.grid)  # whose barrier can be simulated for one block
+    cooperative = epochs.make_mini_batch(False, False)  # whose barrier can be simulated for one block
+    monkeypatch.setattr(epochs, "make_mini_batch", lambda *_: cooperative)
     actual = run(gpu.Engine, sizes, n, batch, SGD(lr=0.1), wide=wide)
     np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(actual[1], expected[1], atol=1e-6)
@@ -191,7 +230,7 @@ def test_per_sample():
     rest = np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, np.int64)
     samples = Samples(Inputs(X, *rest), targets, np.zeros(0, np.int32), none, np.arange(6), 0)
     rule = epochs.Rule(0, np.full((6, 8), 0.1, np.float32), none, none, none)
-    scratch = epochs.Scratch(work, losses)
-    epochs.per_sample(Network(plan, model.params), samples, 0, 6, objective.code, rule, scratch)
+    scratch = epochs.Scratch(work, losses, none)
+    epochs.per_sample(Network(plan, model.params), samples, 0, 6, objective.code, rule, NONE, scratch)
     np.testing.assert_allclose(model.params, twin.params, atol=1e-6)
     np.testing.assert_allclose(losses.sum(), machine.scratch.total[0], rtol=1e-5)

@@ -24,7 +24,7 @@ def described(model, y, loss=None):
     return replan(model._network.plan, objective.activation, 1)[0], objective.code, model.params
 
 
-def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, **options):
+def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, X=X, **options):
     """Train the models together; return what came out, their plans' parameters one after the other."""
     plans, codes, params = zip(*(described(model, y, loss) for model in members), strict=True)
     flat = np.concatenate(params)
@@ -34,15 +34,18 @@ def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, **options):
     )
 
 
-def check(members, y, *, lr, seeds, epochs, batch_size, optimizers=None, loss=None, bits=True, **options):
+def check(members, y, *, lr, seeds, epochs, batch_size, optimizers=None, loss=None, bits=True, thin=None, **options):
     trained = run(members, y, lr=lr, seeds=seeds, epochs=epochs, batch_size=batch_size, loss=loss, **options)
     mean = options.get("rule") == updates.AVERAGED  # the CPU's model ends as the mean
     params, losses = (trained.first if mean else trained.params).copy_to_host(), trained.losses.copy_to_host()
     begin = 0
     for m, model in enumerate(members):
         optimizer = optimizers[m] if optimizers else SGD(lr=lr[m])
-        trainer = Trainer(loss, optimizer, batch_size=batch_size, epochs=epochs, seed=seeds[m], threads=1)
-        history = trainer.fit(model, X, y)
+        settings = {"batch_size": batch_size, "epochs": epochs, "seed": seeds[m], "threads": 1}
+        if thin is not None:
+            settings["dropout"] = [thin[1], *[thin[0]] * (len(model.weights) - 1)]
+        trainer = Trainer(loss, optimizer, **settings)
+        history = trainer.fit(model, options.get("X", X), y)
         end = begin + model.params.size
         if bits:
             assert np.array_equal(params[begin:end], model.params), m
@@ -102,6 +105,17 @@ def test_rules(name):
     exact = not name.startswith("ada") or name == "adagrad"  # Adam's corrected rate is rounded once more
     options = {"optimizers": [optimizer] * 2, "bits": exact, "rule": rule, **constants}
     check(several()[:2], LABELS, lr=[0.1, 0.1], seeds=[1, 2], epochs=2, batch_size=4, **options)
+
+
+@pytest.mark.parametrize(("batch_size", "thin"), [(4, (0.5, 0.25)), (2, (0.4, 0.0))])
+def test_dropout(batch_size, thin):
+    rates, seeds = [0.1, 0.05, 0.1], [2**40, 1, 3]
+    options = {"batch_size": batch_size, "thin": thin, "dropout": thin[0], "input_dropout": [thin[1]] * 3}
+    check(several("tanh")[1:], LABELS, lr=rates, seeds=seeds, epochs=2, **options)
+
+
+def test_biases_beyond_the_threads_of_a_block():
+    check([MLP([2, 67, 3], output="softmax", seed=1)], LABELS, lr=[0.1], seeds=[1], epochs=1, batch_size=4, X=X[:, :2])
 
 
 @pytest.mark.parametrize("kilobytes", [0, 3])
@@ -176,6 +190,8 @@ WRONG = [
     ({"lr": [[0.1, 0.1, 0.1]]}, "lr must be one"),
     ({"batch_size": 0}, "batch_size 1 or more"),
     ({"threads": 33}, "multiple of 32"),
+    ({"dropout": 1.0}, "dropout must be at least 0 and less than 1"),
+    ({"input_dropout": [0.1, 0.2, 0.3]}, "input_dropout must be one number or one for each of 2 models"),
     ({"rule": updates.GRADIENT_ONLY}, "rule must be one of"),
     ({"X": X[0]}, "X must have the shape"),
 ]
