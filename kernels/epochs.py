@@ -12,7 +12,7 @@ import numpy as np
 
 from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product
-from hotloop.kernels.jit import inner, inner_once, inner_with_arrays, jit
+from hotloop.kernels.jit import inner, inner_with_arrays, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, fma, pointer
 
@@ -72,7 +72,7 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     return total
 
 
-@inner_once
+@inner
 def _bring(plan, samples, scratch, position, rows, half):
     """Bring a window's samples into this half of the input rows, and take the products of each two of them."""
     work, lists, overlaps = scratch.work, scratch.lists, scratch.overlaps
@@ -100,7 +100,7 @@ def _bring(plan, samples, scratch, position, rows, half):
             products[i] += one
 
 
-@inner_once
+@inner
 def _first_layer(plan, params, samples, following, scratch, half, before, rows, first, last):
     """The steps of the last window's rows, and by the weights after them z of this window's: columns first .. last.
 
@@ -140,7 +140,7 @@ def _first_layer(plan, params, samples, following, scratch, half, before, rows, 
                 product(advance(x_new, k), x_row, 1, rows, stop - k, at, padded, some, into, stride, into, stride)
 
 
-@inner_once
+@inner
 def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, total):
     """The steps of a window's samples, one after another; of the first layer only the deltas. total + their losses."""
     plan, params = net

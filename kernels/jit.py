@@ -182,9 +182,9 @@ class _PartCompiler(CompilerBase):
         return [manager]
 
 
-def _inside(function: F, **more: bool) -> F:
-    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **more}
-    dispatcher: Any = numba.njit(pipeline_class=_PartCompiler, **options)(function)
+def _inside(function: F, counted: bool) -> F:
+    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    dispatcher: Any = numba.njit(pipeline_class=_PartCompiler, _nrt=counted, **options)(function)
     template = dispatcher.get_call_template
 
     def get_call_template(args: Any, kws: Any) -> Any:
@@ -201,20 +201,12 @@ def inner(function: F) -> F:
     It may neither allocate arrays nor make and return them. Counting costs two atomic operations for each array that is
     taken out of a tuple: a sample of 64-32-10 took 2.9 us, and 0.6 without.
     """
-    return _inside(function, _nrt=False)
-
-
-def inner_once(function: F) -> F:
-    """Like `inner`, for a function that is called from one place and becomes part of it.
-
-    A call that LLVM leaves a call writes every array of its tuples to the stack: 0.1 us for those of an epoch.
-    """
-    return _inside(function, _nrt=False, forceinline=True)
+    return _inside(function, counted=False)
 
 
 def inner_with_arrays(function: F) -> F:
     """Like `inner`, for a function that allocates arrays, or makes and returns them."""
-    return _inside(function)
+    return _inside(function, counted=True)
 
 
 def jit(function: F, inside: Callable[[F], F] = inner) -> F:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 
-from hotloop import MLP, SGD, Trainer, engine, inputs
+from hotloop import MLP, SGD, Trainer, engine, inputs, layout
 from hotloop.engine import Engine, Interrupts, Pieces, infer
 from hotloop.kernels import activations
 from hotloop.objectives import bind
@@ -56,7 +56,10 @@ def run(
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_per_sample_and_batches_of_one_give_the_same_bits(case: tuple[str, str, str], dtype: str) -> None:
+def test_windows_and_batches_of_one_give_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str], dtype: str
+) -> None:
+    monkeypatch.setattr(layout, "WINDOW", 1)
     X, y = data(50, *case[1:], dtype)
     assert run(case, X, y, 1, 1, True, dtype) == run(case, X, y, 1, 1, False, dtype)
 

@@ -11,11 +11,15 @@ pytestmark = pytest.mark.skipif("HOTLOOP_DATA" not in os.environ, reason="HOTLOO
 
 
 def test_128_hidden_units_reach_97_5_percent_in_5_epochs() -> None:
+    """The mean of three seeds: one of them is within 0.1 % of it on either side, by a rounding."""
     data = load("mnist")
-    model = MLP([784, 128, 10], activation="relu", output="softmax")
-    trainer = Trainer(loss="cross_entropy", optimizer=SGD(lr=0.01), batch_size=1, epochs=5)
-    trainer.fit(model, data.X_train, data.y_train)
-    assert trainer.evaluate(model, data.X_test, data.y_test)["accuracy"] >= 0.975
+    reached = []
+    for seed in range(3):
+        model = MLP([784, 128, 10], activation="relu", output="softmax", seed=seed)
+        trainer = Trainer(loss="cross_entropy", optimizer=SGD(lr=0.01), batch_size=1, epochs=5, seed=seed)
+        trainer.fit(model, data.X_train, data.y_train)
+        reached.append(trainer.evaluate(model, data.X_test, data.y_test)["accuracy"])
+    assert sum(reached) / 3 >= 0.975
 
 
 @pytest.mark.slow

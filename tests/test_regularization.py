@@ -10,7 +10,7 @@ import reference_updates
 from reference import Array
 from reference_regularize import Regular, penalty, smoothed, unit_factors
 
-from hotloop import MLP, SGD, Adam, Trainer, engine, trainer
+from hotloop import MLP, SGD, Adam, Trainer, engine, layout, trainer
 from hotloop.optimizers import Optimizer
 from hotloop.regularization import Regularization
 
@@ -138,6 +138,7 @@ def test_per_sample_dropout_is_that_of_batches_of_one(
     monkeypatch: pytest.MonkeyPatch, below: float, dropout: Any, dtype: str
 ) -> None:
     monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample: below)
+    monkeypatch.setattr(layout, "WINDOW", 1)
     kernels = []
 
     def make(

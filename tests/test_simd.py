@@ -36,7 +36,6 @@ SHAPES: dict[bool, dict[str, list[tuple[int, ...]]]] = {  # by whether there is 
 SPILLS = {
     ("AVX2", "gather", (4,), "float64"): 4,
     ("AVX2", "scatter", (4,), "float64"): 2,
-    ("AVX2", "stream", (2,), "float64"): 4,
     ("AVX-512", "dots", (4, 4), "float64"): 14,
     ("AVX-512", "dots", (1, 16), "float64"): 27,
     ("NEON", "tile", (1, 4), "float32"): 2,
@@ -44,7 +43,6 @@ SPILLS = {
     ("NEON", "tile", (1, 2), "float64"): 2,
     ("NEON", "gather", (4,), "float64"): 6,
     ("NEON", "scatter", (4,), "float64"): 5,
-    ("NEON", "stream", (2,), "float64"): 10,
 }
 _MULTIPLY_ADD = re.compile(r"\s(vfn?madd\w+|fmla|fmadd)\s")
 _JUMP = re.compile(r"\s(?:j\w+|b|b\.\w+|cbn?z|tbn?z)\s+(?:\w+, )*(\.?\w+)$")
@@ -92,7 +90,6 @@ def arguments(maker: str, real: Any) -> list[Any]:
         "dots": [at, _SIZE, at, _SIZE, at, _SIZE, _SIZE],
         "gather": [_INDEX, at, _SIZE, at, _SIZE, at],
         "scatter": [_INDEX, at, _SIZE, at, _SIZE, at],
-        "stream": [at, at, _SIZE, at, _SIZE, at, at],
         "tile_bits": [types.int64, at, _SIZE, _SIZE, at, _SIZE, at, _SIZE],
     }[maker]
 
@@ -115,11 +112,11 @@ def test_loops_are_multiply_adds_without_spills(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(simd, "TILE_REGISTERS", tile)
     monkeypatch.setattr(simd, "DOT_REGISTERS", dot)
     shapes = SHAPES[processor == "AVX-512"]
-    shapes = {**shapes, "scatter": shapes["gather"], "tile_bits": shapes["gather"], "stream": [(2,), (1,)]}
+    shapes = {**shapes, "scatter": shapes["gather"], "tile_bits": shapes["gather"]}
     for maker, shape in [(maker, shape) for maker, some in shapes.items() for shape in some]:
         kernel = getattr(simd, f"_make_{maker}")(*shape)
         found = loops(assembly(kernel, arguments(maker, real), processor))
-        several = {"tile": np.prod(shape), "dots": np.prod(shape), "stream": 2 * shape[0], "tile_bits": 2 * shape[0]}
+        several = {"tile": np.prod(shape), "dots": np.prod(shape), "tile_bits": 2 * shape[0]}
         vectors = several.get(maker, shape[0])
         needed = vectors * simd.LANES * real.bitwidth // 8 // register
         steps = sum(len(list(filter(_MULTIPLY_ADD.search, loop))) for loop in found)
