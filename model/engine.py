@@ -24,9 +24,10 @@ from hotloop.regularization import Regularization
 
 PIECE_SECONDS = 0.02  # long beside the cost of a piece (0.1 ms with threads), short beside a person's patience
 THREAD_PAYS = 200_000  # multiply-adds a thread must have in a step: about 5 us, twenty times the barriers' cost
-# The same within the first layer, for threads that divide a sample's step. Two of them were 1.55 times as fast as one
-# on dense rows before 256 x 4,096 weights, 1.0 before 784 x 1,024 and 0.8 before 784 x 128.
-COLUMNS_PAY = 500_000
+# Weights of the first layer, of inputs that are not zero, that a thread must have when threads divide a window's steps.
+# Two of them were 1.2 times as fast as one on dense rows before 256 x 4,096 and 784 x 1,024 weights, 1.0 before 1,024 x
+# 512 and 0.5 before 784 x 128.
+COLUMNS_PAY = 400_000
 STARTS = 100  # times THREAD_PAYS, about 0.5 ms of work: before that much, threads are not started, which takes 0.3 ms
 LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
