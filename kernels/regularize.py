@@ -229,10 +229,10 @@ def limit_norms(net, regular, thread, threads):
 
 @cache
 def _signatures(dtype: DTypeLike) -> tuple[Any, ...]:
-    """The types of the arguments of each of the parts, for parameters of this dtype."""
+    """The types of the arguments of each of the Parts, for parameters of this dtype."""
     regular = typeof(Regular(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(0), 0.0, 0, 0))
     whole, plan, vector, meeting = types.int64, types.int64[:, ::1], from_dtype(np.dtype(dtype))[::1], types.int64[::1]
-    return Parts(
+    return (
         (plan, vector, whole, whole, whole, regular),
         (plan, vector, whole, whole, regular),
         (plan, vector, vector, vector, regular, meeting, whole, whole),

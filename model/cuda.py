@@ -104,7 +104,7 @@ def own_functions(plan: NDArray[np.int64], output: int, loss: int = 0) -> Own:
 
 def make_regular(regularization: Regularization, layers: int, seed: int, dtype: Any, stream: Any = 0) -> Regular:
     """The same for the kernels, for a network of so many weight layers."""
-    told = regularization.for_kernels(layers, seed)
+    told = regularization.numbers(layers, seed)
     real, shares = dtype.type, np.round(told.dropout * HALVES).astype(np.int64)
     return Regular(
         real(told.l1), real(told.l2), real(told.clip_value), real(told.clip_norm), real(told.max_norm),

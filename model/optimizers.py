@@ -57,8 +57,8 @@ class Optimizer:
 
     def rule(self, rates: NDArray[np.float64], grad: NDArray[Any], state: State) -> updates.Rule:
         """The update as the kernels take it; rates (m,): the learning rate of each step of an epoch, or one for all."""
-        code, *constants = self.constants()
-        return updates.Rule(code, rates, *map(float, constants), grad, *state)  # type: ignore[call-arg]
+        code, beta1, beta2, eps, decay = self.constants()
+        return updates.Rule(code, rates, float(beta1), float(beta2), float(eps), float(decay), grad, *state)
 
 
 def gradient_only(grad: NDArray[Any]) -> updates.Rule:

@@ -60,9 +60,13 @@ class Regularization:
         return self.input_noise > 0.0 or self.shares(layers)[0] > 0.0
 
     def for_kernels(self, layers: int, dtype: DTypeLike, seed: int, epoch: int = 0) -> regularize.Regular:
-        """The same for a network of so many weight layers of this dtype, in one epoch."""
+        """The same for the processor's kernels, for a network of so many weight layers of this dtype, in one epoch."""
+        return regularize.ready(self.numbers(layers, seed, epoch), dtype)
+
+    def numbers(self, layers: int, seed: int, epoch: int = 0) -> regularize.Regular:
+        """The same without the addresses of what is compiled for it."""
         shares = np.array(self.shares(layers))
-        regular = regularize.Regular(
+        return regularize.Regular(
             float(self.l1),
             float(self.l2),
             float(self.clip_value or 0.0),
@@ -73,4 +77,3 @@ class Regularization:
             seed,
             epoch,
         )
-        return regularize.ready(regular, dtype)

@@ -20,7 +20,7 @@ OPTIMIZERS = {
     "Nesterov momentum": SGD(momentum=0.5, nesterov=True),
     **{type(one).__name__: one for one in (Adam(), RMSprop(), Adagrad(), Adadelta(), Lion(), AveragedSGD())},
 }
-REGULARIZATION = {"l2": 0.1, "dropout": [0.1, 0.1], "input_noise": 0.1, "max_norm": 1.0}
+REGULARIZATION: dict[str, Any] = {"l2": 0.1, "dropout": [0.1, 0.1], "input_noise": 0.1, "max_norm": 1.0}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def regular(dtype, **options):
     """The settings as the CPU and as the GPU take them."""
     given = Regularization(**options)
     mine = gpu.make_regular(given, len(SIZES) - 1, SEED, np.dtype(dtype))._replace(epoch=EPOCH)
-    return mine, given.for_kernels(len(SIZES) - 1, SEED, EPOCH)
+    return mine, given.for_kernels(len(SIZES) - 1, dtype, SEED, EPOCH)
 
 
 @shim.kernel
@@ -120,8 +120,8 @@ def limit_kernel(plan, params, bound):
 
 
 @numba.njit
-def limit_norms(plan, params, bound):
-    cpu.limit_norms(plan, params, bound, 0, 1)
+def limit_norms(plan, params, regular):
+    cpu.limit_norms((plan, params), regular, 0, 1)
 
 
 @both
@@ -131,7 +131,7 @@ def test_norms_of_weights(blocks, dtype):
     model.params *= 2  # the biases too, which nothing bounds
     expected, bound = model.params.copy(), 1.25
     shim.launch(limit_kernel, blocks, dense.THREADS)(plan, model.params, model.dtype.type(bound))
-    limit_norms(plan, expected, bound)
+    limit_norms(plan, expected, regular(dtype, max_norm=bound)[1])
     assert np.array_equal(model.params, expected)
     norms = np.concatenate([np.linalg.norm(weight, axis=0) for weight in model.weights])
     assert norms.max() < bound * (1 + 1e-6) and norms.min() < bound / 1.1
