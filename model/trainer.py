@@ -204,8 +204,8 @@ class Trainer:
         """Train on one row x (n_features,) and its truth y with one step; return the loss before it.
 
         In microseconds, for streams. The optimiser's state and the schedule's step are carried on from call to call
-        with the same model, of partial_fit too. batch_size, epochs and validation do not count. Raises ValueError or
-        TypeError before anything is changed.
+        with the same model, of partial_fit too. batch_size, epochs and validation do not count. The same steps as a
+        per-sample fit's, to rounding. Raises ValueError or TypeError before anything is changed.
         """
         learner = self._learner
         if learner is None or learner.model is not model:

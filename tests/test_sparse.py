@@ -1,5 +1,7 @@
 """Sparse rows against their twins and against the dense kernels: the same bits from the entries that are not zero."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import reference
@@ -205,3 +207,35 @@ def test_nan_and_infinity_in_a_block_reach_their_own_row_and_feature(poison: flo
     assert not np.isfinite(out[2]).any() and np.isfinite(out[[0, 1, 3]]).all()
     update_zeros(x, 0, 40, delta, weight)
     assert not np.isfinite(weight[7]).any() and np.isfinite(np.delete(weight, 7, 0)).all()
+
+
+@jit
+def overlaps(x, table, out):  # type: ignore[no-untyped-def]
+    """The kernel on the rows of x, listed as one block each."""
+    rows, n = x.shape
+    window = out.shape[1]
+    index, value, ends = np.zeros(rows * (n + 16), np.int32), np.zeros(rows * (n + 16), x.dtype), np.zeros(2 * rows)
+    for r in range(rows):
+        into = pointer(index, r * (n + 16)), pointer(value, r * (n + 16))
+        ends[2 * r + 1] = sparse.append(pointer(x, r * n), 0, n, into[0], into[1], 0)
+    counts = ends.astype(np.int32)
+    entries = pointer(index, 0), pointer(value, 0)
+    sparse.overlaps(entries, pointer(counts, 0), n + 16, 1, rows, window, pointer(table, 0), pointer(out, 0))
+
+
+@both
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
+def test_overlaps_are_the_products_of_rows_with_the_bits_of_dense(density: float, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    for rows, n in product((1, 2, 7, 8), (1, 15, 16, 17, 100)):
+        x = (rng.normal(size=(rows, n)) * (rng.random((rows, n)) < density)).astype(dtype)
+        table, out = np.zeros(n * 8, dtype), np.full((rows, 8), np.nan, dtype)
+        overlaps(x, table, out)
+        padded = np.zeros((rows, -(-n // 16) * 16), dtype)
+        padded[:, :n] = x
+        exact = np.empty((rows, rows), dtype)
+        dense.input_gradient(padded, padded, exact)
+        below = np.tril_indices(rows, -1)
+        assert out[:, :rows][below].tobytes() == exact[below].tobytes()
+        np.testing.assert_allclose(exact, np.float64(x) @ np.float64(x).T, rtol=0, atol=1e-4)
+        assert not table.any()
