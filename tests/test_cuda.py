@@ -1,4 +1,4 @@
-"""The CUDA kernels without a GPU, in two processes of their own: run by Python, and compiled to machine code."""
+"""The CUDA kernels without a GPU, in processes of their own: run by Python, and compiled to machine code."""
 
 import os
 import subprocess
@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-SUITES = {"simulator": {"NUMBA_ENABLE_CUDASIM": "1"}, "offline": {}}
+SIMULATOR, OFFLINE, EPOCHS = TESTS / "cuda" / "simulator", TESTS / "cuda" / "offline", "test_epochs.py"
+SUITES: dict[str, list[str]] = {
+    "simulator": [str(SIMULATOR)],
+    "offline, epochs": [str(OFFLINE / EPOCHS)],
+    "offline, the rest": [str(OFFLINE), f"--ignore={OFFLINE / EPOCHS}"],
+}
 
 needs_numba_cuda = pytest.mark.skipif(
     find_spec("numba_cuda") is None, reason="needs numba-cuda: pip install numba-cuda[cu13]"
@@ -19,14 +24,15 @@ needs_numba_cuda = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Both suites, started at once: each keeps one core busy for minutes."""
+    """All suites, started at once: each keeps one core busy for minutes."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     processes = {
         suite: subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "cuda" / suite)],
-            cwd=TESTS.parent, env=kept | extra, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen],
+            cwd=TESTS.parent, env=kept | ({"NUMBA_ENABLE_CUDASIM": "1"} if suite == "simulator" else {}),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for suite, extra in SUITES.items()
+        for suite, chosen in SUITES.items()
     }  # fmt: skip
     yield processes
     for process in processes.values():
