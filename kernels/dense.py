@@ -95,7 +95,8 @@ def _column(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, o
 def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_row, out, out_row):
     """out[r, c] = init[r, c] + sum_k x[r, k] weight[k, c] on pointers, in tiles; init may be out.
 
-    x[r, k] lies at x_row r + x_k k, so a transposed x is read in place; init_row = 0 repeats one row (the bias).
+    x[r, k] lies at x_row r + x_k k, so a transposed x is read in place (one of the two must be 1); init_row = 0 repeats
+    one row (the bias).
     Panels of a weight with long rows are packed first: rows a page apart fall into the same few sets of the cache.
     """
     tiled = rows - rows % TILE_ROWS
