@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hotloop.kernels import activations, barrier, losses, sparse
 from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
 from hotloop.kernels.jit import inner
-from hotloop.kernels.simd import LANES, advance, cast, make_buffer, pointer, prefetch
+from hotloop.kernels.simd import LANES, advance, cast, make_buffer, pointer, prefetch_second
 
 WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(9)
 
@@ -22,7 +22,7 @@ line_buffer = make_buffer(LANES)
 ALL, LISTED, ZEROS = range(3)  # the first layer's inputs: every one, those listed, all that are not zero
 TURN = 16  # rows that a thread adds its features to before the next thread may: few keep that one waiting less
 NARROW_ROWS = 8  # from which transposing the weights of a head of at most 16 units pays
-AHEAD = 4  # rows of a mini-batch that are asked for before they are needed
+AHEAD = 8  # samples that are asked for before they are needed
 
 
 class Network(NamedTuple):
@@ -78,7 +78,7 @@ def fetch_row(X, sample, width):
     """Begin to bring one dense row into the cache: rows come in random order, and memory takes 100 ns to answer."""
     row = pointer(X, sample * width)
     for j in range(0, width, LANES):
-        prefetch(advance(row, j))
+        prefetch_second(advance(row, j))
 
 
 @inner
