@@ -69,8 +69,11 @@ def _narrow(x, x_row, x_k, rows, depth, weight, weight_k, init, init_row, out, o
 
 
 @inner
-def _row(x, x_k, depth, weight, weight_k, columns, init, out):
-    """One row, as many columns at once as registers hold: a single chain would wait for each of its additions."""
+def row_product(x, x_k, depth, weight, weight_k, columns, init, out):
+    """out[c] = init[c] + sum_k x[x_k k] weight[k, c] on pointers; columns a multiple of 16.
+
+    As many columns at once as registers hold: a single chain would wait for each of its additions.
+    """
     c = 0
     while c + ROW_WIDTH <= columns:
         tile_row(x, 0, x_k, advance(weight, c), weight_k, advance(init, c), 0, advance(out, c), 0, depth)
@@ -118,7 +121,7 @@ def product(x, x_row, x_k, rows, depth, weight, weight_k, columns, init, init_ro
             _narrow(xs, x_row, x_k, tiled, some, advance(ws, c), weight_k, at, init_row, into, out_row)
         for r in range(tiled, rows):
             at, into = advance(init, r * init_row), advance(out, r * out_row)
-            _row(advance(xs, r * x_row), x_k, some, ws, weight_k, full, at, into)
+            row_product(advance(xs, r * x_row), x_k, some, ws, weight_k, full, at, into)
         for c in range(full, columns):
             at, into = advance(init, c), advance(out, c)
             _column(xs, x_row, x_k, rows, some, advance(ws, c), weight_k, at, init_row, into, out_row)

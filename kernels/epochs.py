@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, steps, updates
-from hotloop.kernels.dense import add_rows, back_product, product
+from hotloop.kernels.dense import add_rows, back_product, product, row_product
 from hotloop.kernels.jit import inner, inner_with_arrays, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, fma, pointer
@@ -144,16 +144,16 @@ def _first_layer(plan, params, samples, following, scratch, half, before, rows, 
 def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, total):
     """The steps of a window's samples, one after another; of the first layer only the deltas. total + their losses."""
     plan, params = net
-    truth, order = (samples.targets, samples.labels, samples.weights), samples.order
-    work, lists, overlaps, rates, dropout = scratch.work, scratch.lists, scratch.overlaps, rule.rates, regular.dropout
+    work, lists, overlaps, row_loss = scratch.work, scratch.lists, scratch.overlaps, scratch.row_loss
+    rates, dropout = rule.rates, regular.dropout
     layers, stride, padded, window = plan.shape[0], plan[1, STRIDE], plan[1, PADDED], overlaps.shape[1]
     deltas = pointer(work, plan[1, SLOPE] + begin * stride)
     inputs, blocks = network.kind(samples, window), sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
     counts = pointer(lists.ends, lists.ends.shape[0] - layers)
     for i in range(rows):
-        r, sample = begin + i, order[position + i]
+        r = begin + i
         z, overlap = pointer(work, plan[1, VALUE] + r * stride), pointer(overlaps, r * window)
-        product(overlap, 0, 1, 1, i, deltas, stride, padded, z, 0, z, 0)
+        row_product(overlap, 1, i, deltas, stride, padded, z, z)
         network.activate(plan, work, 1, r, r + 1)
         for layer in range(2, layers):
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
@@ -161,7 +161,8 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
             _forward_row(plan, params, work, r, layer, lists, counts)
             network.activate(plan, work, layer, r, r + 1)
         scale = cast(-rates[min(position + i, rates.shape[0] - 1)], params[0])
-        cost = network.output_delta(plan, work, truth, sample, r, loss, scale)
+        network.output_deltas(plan, work, samples, position - begin, r, r + 1, loss, scale, row_loss)
+        cost = row_loss[r]
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
             _restrain(rule, plan, work, inputs, lists, r, cost, scale)

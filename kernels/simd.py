@@ -514,6 +514,44 @@ def dots_lanes(typing, delta, weights, out):
     return types.void(delta, weights, out), codegen
 
 
+def _first(builder: Any, k: Any) -> Any:
+    """Which lanes are the first k."""
+    lanes = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", lanes, _splat(builder, builder.trunc(k, _I32)))
+
+
+@intrinsic
+def largest_of(typing, z, k):
+    """The largest of z[0] .. z[k - 1], 0 < k <= 16; z has a line of 16."""
+
+    def codegen(context, builder, signature, args):
+        z, k = args
+        line = builder.select(_first(builder, k), _load(builder, z, 0), _splat(builder, builder.load(z)))
+        half = LANES // 2
+        while half > 0:
+            mask = ir.Constant(ir.VectorType(_I32, LANES), [lane ^ half for lane in range(LANES)])
+            other = builder.shuffle_vector(line, line, mask)
+            line = builder.select(builder.fcmp_ordered(">", other, line), other, line)
+            half //= 2
+        return builder.extract_element(line, _I32(0))
+
+    return z.dtype(z, types.intp), codegen
+
+
+@intrinsic
+def divide_line(typing, z, k, total, scale, out):
+    """out[j] = scale (z[j] / total) for j < k <= 16, and 0 in the rest of the line."""
+
+    def codegen(context, builder, signature, args):
+        z, k, total, scale, out = args
+        shares = builder.fdiv(_load(builder, z, 0), _splat(builder, total))
+        scaled = builder.fmul(_splat(builder, scale), shares)
+        _store(builder, builder.select(_first(builder, k), scaled, ir.Constant(scaled.type, [0.0] * LANES)), out, 0)
+        return context.get_dummy_value()
+
+    return types.void(z, types.intp, z.dtype, z.dtype, z), codegen
+
+
 @intrinsic
 def subtract_largest(typing, z, k):
     """z[16 j + r] -= the largest z[16 i + r], i < k, for every lane r; k > 0."""

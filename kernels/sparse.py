@@ -271,13 +271,14 @@ def update_zeros(x, x_row, rows, first, last, delta, delta_row, weight, weight_r
         stop = min(last, group + GROUP)
         for begin in range(0, rows, BIT_ROWS):
             some, at = min(BIT_ROWS, rows - begin), advance(x, begin * x_row)
+            written = (1 << some) - 1
             for k in range(group, stop, LANES):
-                for r in range(BIT_ROWS):
-                    bits[(k - group) * 2 + r] = nonzero(advance(at, r * x_row + k)) if r < some else 0
+                for r in range(some):
+                    bits[(k - group) * 2 + r] = nonzero(advance(at, r * x_row + k))
             back = advance(delta, begin * delta_row)
             for k in range(group, stop, 2):
                 second = min(1, stop - 1 - k)
-                mask = rows_with_bits(advance(bits, (k - group) // LANES * BIT_ROWS), 3 << (k % LANES))
+                mask = rows_with_bits(advance(bits, (k - group) // LANES * BIT_ROWS), 3 << (k % LANES)) & written
                 into = advance(weight, k * weight_row)
                 if mask != 0:
                     _product_bits(
