@@ -7,7 +7,16 @@ outputs divide by k, as PyTorch's "mean" does. delta may be prediction. Rows are
 
 from hotloop.kernels import activations, custom, scalar
 from hotloop.kernels.jit import inner, jit
-from hotloop.kernels.simd import LANES, cast, divide_by_sum, divide_line, largest_of, make_buffer, subtract_largest, transpose
+from hotloop.kernels.simd import (
+    LANES,
+    cast,
+    divide_by_sum,
+    divide_line,
+    largest_of,
+    make_buffer,
+    subtract_largest,
+    transpose,
+)
 
 (
     MSE,
