@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import check
 from hotloop.engine import Engine
 from hotloop.kernels import online, steps
+from hotloop.kernels.network import VALUE
 from hotloop.kernels.updates import Rule
 from hotloop.mlp import MLP
 from hotloop.objectives import CUSTOM, Objective
@@ -53,6 +54,7 @@ class Learner:
             "codes": np.array([engine.code, rule.code, regular.seed, 0, samples.listed, rule.part, *regular.parts]),
             "constants": np.array([*constants, regular.clip_norm, regular.max_norm, regular.noise]),
             "dropout": regular.dropout,
+            "row": scratch.work[engine.network.plan[0, VALUE] :][: model.sizes[0]],
             "params": model.params,
         }
         for owner in (samples, rule, scratch, scratch.lists):
@@ -61,16 +63,14 @@ class Learner:
         self._book = np.array(book).reshape(-1)
         self._address = self._book.ctypes.data
         self._step = _entry(online.learn_direct if engine.per_sample else online.learn, model.params, self._address)
-        self._dtype, self._shape = model.params.dtype, (model.sizes[0],)
+        self._dtype = model.params.dtype
 
     def learn(self, x: ArrayLike, y: Any) -> float:
         """Train on one row x (n_features,) with its truth y; the loss before the step."""
         course = self._course
         try:
-            if x.__class__ is ndarray and x.dtype is self._dtype and x.shape == self._shape and x.flags.carray:
-                row = x if self.model._prepare is None else self.model._row(x)
-            else:
-                row = self.model._row(x)
+            ready = x.__class__ is ndarray and x.dtype is self._dtype and x.ndim == 1 and self.model._prepare is None
+            row = x if ready else self.model._row(x)
             kind = y.__class__
             if kind in self._plain and -self._largest <= y <= self._largest:
                 self._truth_at[0] = y
@@ -83,13 +83,21 @@ class Learner:
                 self._rate[0] = self._lr = lr
             loss = self._step(row, self._address)
             if loss != loss:
-                check.finite("x", row, np.asarray(x))
-                raise FloatingPointError(f"the loss of this row is not a number with lr={lr:g}: training has diverged.")
+                loss = self._again(x, row)
         except Exception:
             course.look_ahead()  # this step was not taken
             raise
         course.step += 1
         return loss
+
+    def _again(self, x: ArrayLike, row: NDArray[Any]) -> float:
+        """The loss of a row that was not yet in the form of the kernels; raises if that was not what was wrong."""
+        if row is x and (row := self.model._row(x)) is not x:
+            loss = self._step(row, self._address)
+            if loss == loss:
+                return loss
+        check.finite("x", row, np.asarray(x))
+        raise FloatingPointError(f"the loss of this row is not a number with lr={self._lr:g}: training has diverged.")
 
     def _checked(self, y: Any) -> Any:
         """The truth as the kernels take it."""

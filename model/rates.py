@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import count, repeat
+from itertools import chain, count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,8 @@ class Rates:
     def stream(self, epoch: int, step: int) -> Iterator[float]:
         """The rates of single steps, without end."""
         if not self.by_step:
-            yield from repeat(float(self.at(epoch, step, 1)[0]))
-        for first in count(step, AHEAD):
-            yield from self.at(epoch, first, AHEAD).tolist()
+            return repeat(float(self.at(epoch, step, 1)[0]))
+        return chain.from_iterable(self.at(epoch, first, AHEAD).tolist() for first in count(step, AHEAD))
 
     def see(self, figures: Mapping[str, float]) -> None:
         """Show the schedule the figures of an epoch."""

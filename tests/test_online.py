@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from hotloop import (
     Warmup,
     layout,
 )
+from hotloop.kernels import online
 from hotloop.optimizers import Optimizer
 
 RNG = np.random.default_rng(29)
@@ -130,6 +132,14 @@ def test_small_networks(sizes: list[int], bias: bool, dtype: str) -> None:
             )
 
 
+@pytest.mark.parametrize("optimizer", [SGD(0.05), Adam()], ids=["SGD", "Adam"])
+def test_large_networks_let_go_of_the_interpreter(optimizer: Optimizer) -> None:
+    rows = np.random.default_rng(1).normal(size=(40, 200)) * (np.arange(200) % 3 > 0)
+    make = partial(MLP, [200, 128, 3], "relu", "softmax", seed=1)
+    assert make().params.size > online.LARGE
+    alike({"optimizer": optimizer}, "float32", rows, LABELS[:40], lambda dtype: make(dtype=dtype))
+
+
 @both
 @pytest.mark.parametrize("variant", [1, 2])
 @pytest.mark.parametrize(("loss", "k", "y"), [("hinge", 3, LABELS), ("mae", 1, VALUES[:, 0])])
@@ -173,8 +183,10 @@ def test_rows_may_come_as_anything(dtype: str) -> None:
     found = set()
     frozen = X.astype(dtype)
     frozen.flags.writeable = False
-    wide = np.zeros((60, 12), dtype)
+    wide, columns = np.zeros((60, 12), dtype), np.asfortranarray(X.astype(dtype))
     wide[:, ::2] = X
+    crooked = np.frombuffer(b"x" + X.astype(dtype).tobytes(), np.uint8)[1:].view(dtype).reshape(X.shape)
+    assert not crooked.flags.aligned and not columns[0].flags.c_contiguous
     swapped = X.astype(np.dtype(dtype).newbyteorder())
     kinds = [
         X.astype(dtype),
@@ -182,7 +194,8 @@ def test_rows_may_come_as_anything(dtype: str) -> None:
         wide[:, ::2],
         swapped,
         X.astype(dtype).tolist(),
-        np.asfortranarray(X.astype(dtype)),
+        columns,
+        crooked,
     ]
     if dtype == "float32":
         kinds.append(X.astype("float32").astype("float64"))
