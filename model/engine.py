@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
+from numba.np.numpy_support import from_dtype
 from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
@@ -31,6 +32,7 @@ COLUMNS_PAY = 400_000
 STARTS = 100  # times THREAD_PAYS, about 0.5 ms of work: before that much, threads are not started, which takes 0.3 ms
 LAZY_BELOW = 0.02  # of the features are met by a batch: at 0.006 lazy is twice as fast, at 0.06 slower
 LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no longer counts
+FIRST_ROWS = 1 << 15  # of a fit's first piece at most: of the smallest networks a row takes 0.2 us
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
 PROBE_SHARE = 8  # of a piece is run with the other number of threads, when that is tried
 PREDICT_ROWS = 64  # rows of an inference block: their values stay in the first-level cache
@@ -44,7 +46,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._came = False
+        self.noted = False  # Ctrl-C has come
         self._before: Any = None
 
     def __enter__(self) -> "Interrupts":
@@ -61,19 +63,19 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._came = True
+        self.noted = True
 
     @property
     def came(self) -> bool:
         """Whether Ctrl-C waits to be delivered, and would end the training."""
-        return self._came and self._before is signal.default_int_handler
+        return self.noted and self._before is signal.default_int_handler
 
     def deliver(self, message: str) -> None:
         """Raise KeyboardInterrupt with this message if Ctrl-C has come, or call the program's own handler."""
         if self.came:
             raise KeyboardInterrupt(message)
-        if self._came:
-            self._came = False
+        if self.noted:
+            self.noted = False
             self._before(signal.SIGINT, None)
 
 
@@ -154,7 +156,9 @@ class Engine:
         )
         self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
         self.whole = window if per_sample else min(batch_size, self.n)  # rows that no piece divides
-        self.pieces = Pieces(self.whole, 256)
+        # The first piece is what threads are not started for; the later ones are what takes PIECE_SECONDS.
+        self.pieces = Pieces(self.whole, min(FIRST_ROWS, STARTS * THREAD_PAYS // max(1, self._row_work)))
+        self._kernel: Callable[..., float] = epochs.per_sample if per_sample else epochs.mini_batch
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
     def close(self) -> None:
@@ -186,17 +190,30 @@ class Engine:
 
     def _timed(self, threads: int, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on these positions with this many threads; return the seconds it took."""
-        net, samples, code, regular, scratch = self.network, self.samples, self.code, self.regular, self.scratch
-        size, began = self.batch_size, time.perf_counter()
+        size = () if self.per_sample else (self.batch_size,)
+        kernel, net, samples, regular, scratch = self._kernel, self.network, self.samples, self.regular, self.scratch
+        began = time.perf_counter()
 
         def work(thread: int) -> None:
-            if self.per_sample:
-                epochs.per_sample(net, samples, start, stop, code, rule, regular, scratch, thread, threads)
-            else:
-                epochs.mini_batch(net, samples, start, stop, size, code, rule, regular, scratch, thread, threads)
+            kernel(net, samples, start, stop, *size, self.code, rule, regular, scratch, thread, threads)
 
         _together(self._pool, threads, work)
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        if self._kernel is kernel and hasattr(kernel, "overloads"):  # Numba has seen the types of this engine
+            self._kernel = _entry(kernel, net.params.dtype, len(kernel.overloads))
+        return seconds
+
+
+@lru_cache(maxsize=64)
+def _entry(kernel: Any, dtype: DTypeLike, known: int) -> Any:
+    """The machine code of an epoch kernel for parameters of this dtype, where only one of the `known` is for them.
+
+    Its tuples have the same types in every engine, and do not change within one: Numba's look at them takes 10 us a
+    call, of the 270 of an epoch of 1,792 rows of 64-32-10.
+    """
+    kind = from_dtype(np.dtype(dtype))
+    found = [made.entry_point for kinds, made in kernel.overloads.items() if kinds[0].types[1].dtype == kind]
+    return found[0] if len(found) == 1 else kernel
 
 
 class Pace:

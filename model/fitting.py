@@ -217,20 +217,28 @@ class Fitting:
             return self._after(epoch)
 
         engine.pieces.run(len(data.rows), work, after)
+        self.sound = self.sound and kernels.all_finite(self.model.params)
         self.passes, self.step = self.passes + 1, self.step + self.steps
         return self.sound
 
     def _after(self, epoch: int) -> bool:
-        """Behind a piece: whether to go on."""
+        """Behind a piece: whether to go on.
+
+        A parameter that is not finite never becomes finite again, so one that the loss does not show is found at the
+        end of the epoch; in between they are looked at if someone is about to see them. 3,000,000 take 0.4 ms.
+        """
         self.bar.update(epoch, self.live.samples)
-        self.sound = math.isfinite(self.total) and kernels.all_finite(self.model.params)
+        noted = self.interrupts.noted
+        seen = noted or len(self.trainer.callbacks) > 0
+        self.sound = math.isfinite(self.total) and not (seen and not kernels.all_finite(self.model.params))
         if self.sound:
             self.calls.piece()
-        return self.sound and not self._ended(epoch)
+        return self.sound and not self._ended(epoch, noted)
 
-    def _ended(self, epoch: int) -> bool:
-        """Let Ctrl-C through; whether there is a reason to stop."""
-        self._breathe(epoch)
+    def _ended(self, epoch: int, noted: bool = True) -> bool:
+        """Let Ctrl-C through, if it was noted; whether there is a reason to stop."""
+        if noted:
+            self._breathe(epoch)
         if time.perf_counter() > self.deadline:
             self.live.stop("time")
         return bool(self.live.reason)
