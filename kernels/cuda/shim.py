@@ -30,6 +30,7 @@ from hotloop.kernels.jit import jit
 SIMULATOR = bool(config.ENABLE_CUDASIM)
 MOST_INT = 2**63 - 1
 OLDEST = (7, 5)  # compute capability; CUDA 13 compiles for nothing older
+OLDEST_TF32 = (8, 0)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,3 +144,15 @@ def require_device() -> None:
         have, need = (".".join(map(str, pair)) for pair in (capability, OLDEST))
         raise RuntimeError(f"this GPU has compute capability {have}, and hotloop needs {need} (Turing, 2018) or newer")
     _first_process = os.getpid()
+
+
+def require_tf32(dtype: Any) -> None:
+    """Raise a ValueError for arrays of another dtype than float32, a RuntimeError where the GPU has no TF32."""
+    if np.dtype(dtype) != np.float32:
+        raise ValueError(f"tf32 is for float32, not {np.dtype(dtype)}")
+    if SIMULATOR:
+        return
+    capability = tuple(cuda.get_current_device().compute_capability)
+    if capability < OLDEST_TF32:
+        have, need = (".".join(map(str, pair)) for pair in (capability, OLDEST_TF32))
+        raise RuntimeError(f"this GPU has compute capability {have}, and tf32 needs {need} (Ampere, 2020) or newer")
