@@ -5,7 +5,7 @@ Options and why:
                    CPU's. What they share: the order of every sum, and fused multiply-adds where the formula says so.
   no signature     with one, numba-cuda compiles on import, which needs a driver.
   forceinline      a device function that stays a call passes its results through local memory.
-  no file cache    numba-cuda's watches only the file of the kernel, not those of the functions that it calls.
+  no cache=True    numba-cuda's watches only the file of the kernel: see `cache` for what keeps its machine code.
 
 With NUMBA_ENABLE_CUDASIM=1 Python runs the kernels, thread by thread, without a GPU: slow, for tests.
 """
@@ -32,12 +32,15 @@ MOST_INT = 2**63 - 1
 OLDEST = (7, 5)  # compute capability; CUDA 13 compiles for nothing older
 OLDEST_TF32 = (8, 0)
 
+if not SIMULATOR:
+    from hotloop.kernels.cuda.cache import keep
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> Any:
     """Compile a function that is launched: kernel[blocks, threads, stream, shared_bytes](...), better by `launch`."""
-    return cuda.jit(function)
+    return cuda.jit(function) if SIMULATOR else keep(cuda.jit(function))
 
 
 def device(function: F) -> Any:
