@@ -1,9 +1,10 @@
 """Races on a GPU, one command: python bench/gpu.py. Needs an NVIDIA GPU; peers: pip install torch "jax[cuda13]".
 
 One model 784-128-10 at batch 32, 128 and 4096 against PyTorch eager, PyTorch with a CUDA graph of each step, and JAX's
-jitted scan over an epoch; and the tiled product against cuBLAS in float32 (TF32 off), and against the card's FP32 peak.
-Before a race all contestants take the same steps from the same weights in the same order, and their losses have to
-agree to 1e-4. The median of ROUNDS rounds, in turn, after a warm-up. Results go to bench/results/gpu.json.
+jitted scan over an epoch; and the tiled product against cuBLAS, in float32 (TF32 off; also against the card's FP32
+peak) and in TF32. Before a race all contestants take the same steps from the same weights in the same order, and their
+losses have to agree to 1e-4. The median of ROUNDS rounds, in turn, after a warm-up. Results go to
+bench/results/gpu.json.
 """
 
 import json
@@ -150,19 +151,26 @@ def jax_scan(X: Any, y: Any, batch: int) -> Contestant:
     return train
 
 
+def sees_gpu(peer: str) -> bool:
+    """Whether this peer, torch or jax, is installed and sees the GPU."""
+    if not find_spec(peer):
+        return False
+    if peer == "torch":
+        import torch
+
+        return bool(torch.cuda.is_available())
+    import jax
+
+    return any(device.platform == "gpu" for device in jax.devices())
+
+
 def contestants() -> dict[str, Callable[[Any, Any, int], Contestant]]:
     """Those that are installed and see the GPU."""
     found = {"Hotloop": hotloop}
-    if find_spec("torch"):
-        import torch
-
-        if torch.cuda.is_available():
-            found |= {"PyTorch eager": pytorch_eager, "PyTorch CUDA graph": pytorch_graph}
-    if find_spec("jax"):
-        import jax
-
-        if any(device.platform == "gpu" for device in jax.devices()):
-            found["JAX scan"] = jax_scan
+    if sees_gpu("torch"):
+        found |= {"PyTorch eager": pytorch_eager, "PyTorch CUDA graph": pytorch_graph}
+    if sees_gpu("jax"):
+        found["JAX scan"] = jax_scan
     return found
 
 
@@ -210,8 +218,15 @@ def fp32_peak() -> float:
     return 2e-9 * lanes * device.MULTIPROCESSOR_COUNT * device.CLOCK_RATE  # the clock in kHz
 
 
+def has_tf32() -> bool:
+    """Whether the card's tensor cores take TF32."""
+    from hotloop.kernels.cuda import shim
+
+    return shim.SIMULATOR or tuple(shim.cuda.get_current_device().compute_capability) >= shim.OLDEST_TF32
+
+
 def product(n: int) -> dict[str, float]:
-    """TFLOP/s of the tiled product of two n x n matrices with bias, and of cuBLAS without."""
+    """TFLOP/s of the tiled product of two n x n matrices with bias, and of cuBLAS without, in float32 and in TF32."""
     from hotloop.kernels.cuda import dense
     from hotloop.kernels.cuda.shim import cuda
 
@@ -219,18 +234,31 @@ def product(n: int) -> dict[str, float]:
     x, weight = (cuda.to_device(rng.standard_normal((n, n), np.float32)) for _ in range(2))
     bias, out = cuda.to_device(np.zeros(n, np.float32)), cuda.device_array((n, n), np.float32)
     work, flops = 2e-9 * n**3, {}
-    flops["Hotloop"] = work / milliseconds(lambda: dense.forward(x, weight, bias, activations.IDENTITY, out))
-    if find_spec("torch"):
-        import torch
+    for tf32 in (False, True) if has_tf32() else (False,):
+        suffix = " TF32" if tf32 else ""
 
-        if torch.cuda.is_available():
-            torch.backends.cuda.matmul.allow_tf32 = False
+        def tiled(tf32: bool = tf32) -> None:
+            dense.forward(x, weight, bias, activations.IDENTITY, out, tf32=tf32)
+
+        flops["Hotloop" + suffix] = work / milliseconds(tiled)
+        if sees_gpu("torch"):
+            import torch
+
+            torch.backends.cuda.matmul.allow_tf32 = tf32
             a, b = torch.as_tensor(x, device="cuda"), torch.as_tensor(weight, device="cuda")
             c = torch.empty_like(a)
             with torch.cuda.stream(torch.cuda.default_stream()):
-                flops["cuBLAS"] = work / milliseconds(lambda: torch.mm(a, b, out=c))
-            assert float((torch.as_tensor(out, device="cuda") - c).abs().max()) < 1e-5 * n
+                flops["cuBLAS" + suffix] = work / milliseconds(lambda: torch.mm(a, b, out=c))  # noqa: B023 - run here
+            error = float((torch.as_tensor(out, device="cuda") - c).abs().max())
+            assert error < (1e-3 if tf32 else 1e-5) * n, f"{suffix or 'float32'}: they differ by {error}"
+            torch.backends.cuda.matmul.allow_tf32 = False
     return flops
+
+
+def share(rates: dict[str, float], suffix: str) -> str:
+    """How much of cuBLAS's rate that is, if it ran."""
+    peer = rates.get("cuBLAS" + suffix)
+    return f", {rates['Hotloop' + suffix] / peer:.0%} of cuBLAS" if peer else ""
 
 
 def main() -> None:
@@ -248,8 +276,9 @@ def main() -> None:
     for n in PRODUCTS:
         results[f"product {n}"] = rates = product(n)
         peak = rates["Hotloop"] / results["fp32_peak"]
-        share = f", {rates['Hotloop'] / rates['cuBLAS']:.0%} of cuBLAS" if "cuBLAS" in rates else ""
-        print(f"product {n}: {rates['Hotloop']:.1f} TFLOP/s, {peak:.0%} of the peak{share}")
+        print(f"product {n}: {rates['Hotloop']:.1f} TFLOP/s, {peak:.0%} of the FP32 peak{share(rates, '')}")
+        if "Hotloop TF32" in rates:
+            print(f"product {n} in TF32: {rates['Hotloop TF32']:.1f} TFLOP/s{share(rates, ' TF32')}")
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -112,10 +112,7 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)
         except OSError as error:
             self.disable()
-            _warn_once(
-                f"compiled kernels cannot be kept in {CACHE_FOLDER} ({error}); every new process compiles them again. "
-                "Set HOTLOOP_CACHE_DIR to a writable folder."
-            )
+            warn_not_kept(error)
         except Exception:  # a broken index: begin it anew
             self.flush()
             super().save_overload(sig, data)
@@ -124,6 +121,14 @@ class _Cache(FunctionCache):
 @cache
 def _warn_once(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def warn_not_kept(error: OSError) -> None:
+    """Say once why compiled kernels are not kept, and what to do."""
+    _warn_once(
+        f"compiled kernels cannot be kept in {CACHE_FOLDER} ({error}); every new process compiles them again. "
+        "Set HOTLOOP_CACHE_DIR to a writable folder."
+    )
 
 
 def all_kept() -> bool:

@@ -45,6 +45,14 @@ def require() -> None:
         raise RuntimeError(f"device: 'cuda' cannot be used here: {' '.join(str(error).split())}") from None
 
 
+def require_tf32(dtype: Any) -> None:
+    """Raise an error that says what to do where no product can be computed in TF32."""
+    try:
+        shim.require_tf32(dtype)
+    except (RuntimeError, ValueError) as error:
+        raise type(error)(f"tf32: {error}; use tf32=False.") from None
+
+
 def processors() -> int:
     """Multiprocessors of the current device."""
     return 1 if shim.SIMULATOR else int(shim.cuda.get_current_device().MULTIPROCESSOR_COUNT)
@@ -131,8 +139,12 @@ class Engine:
         seed: int = 0,
         lazy_from: int | None = None,
         stream: Any = 0,
+        tf32: bool = False,
     ) -> None:
         require()
+        self.tf32 = tf32
+        if tf32:
+            require_tf32(network.params.dtype)
         stream = arrays.as_stream(stream)
         regularization = regularization or Regularization()
         self.n, self.batch_size, self.stream, self.host = len(rows), batch_size, stream, network.params
@@ -216,6 +228,7 @@ class Engine:
             self.chunk,
             self.stream,
             self.own,
+            self.tf32,
         )
         if stop > start:
             self._fetch(start, stop, steps, rule, first)

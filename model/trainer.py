@@ -64,6 +64,10 @@ class Trainer:
     device            "cpu", or "cuda": steps are taken on an NVIDIA GPU; needs the extra `cuda`. An X that lies there
                       already (CuPy, PyTorch, Numba, DLPack) is read in place; y and weights are brought to the host
     stream            of device "cuda": numba-cuda's, PyTorch's, CuPy's, or a handle; 0: the default stream
+    tf32              of device "cuda" with compute capability 8.0 (Ampere, 2020) or newer, float32: True has tensor
+                      cores compute the larger products of training, from operands rounded to 10 bits behind the
+                      leading one (relative error 2^-11; sums are float32). For wide layers and large batches; the
+                      steps are no longer the processor's. Predictions and evaluation stay in float32
     callbacks         Callback objects, and plain functions of the run that are called behind every epoch
     progress          None: a bar on a terminal or in a notebook if training takes over a second; True, False
     """
@@ -95,6 +99,7 @@ class Trainer:
         metrics: Sequence[str] = (),
         device: str = "cpu",
         stream: Any = 0,
+        tf32: bool = False,
     ) -> None:
         self.loss = loss if loss is None or isinstance(loss, Loss) else check.choice("loss", loss, OUTPUTS)
         self.optimizer = SGD() if optimizer is None else optimizer
@@ -123,6 +128,9 @@ class Trainer:
         self.callbacks = calls.read(callbacks)
         self.metrics = merit.checked(metrics)
         self.device, self.stream = check.choice("device", device, ("cpu", "cuda")), stream
+        self.tf32 = check.boolean("tf32", tf32)
+        if self.tf32 and device == "cpu":
+            raise ValueError("tf32: got True with device='cpu', but only a GPU has tensor cores; use device='cuda'.")
         self.history = History()  # of the last fit, also of one that Ctrl-C ended
         self._online: Fitting | None = None  # what partial_fit goes on with
         self._learner: Learner | None = None  # what learn_one goes on with
@@ -335,7 +343,7 @@ class Trainer:
         if self.device == "cuda":
             from hotloop import cuda
 
-            make = partial(cuda.Engine, stream=self.stream)
+            make = partial(cuda.Engine, stream=self.stream, tf32=self.tf32)
         engine: Engine = make(
             model._network,
             data.rows,

@@ -44,6 +44,12 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     return round_to(exact, np.result_type(c)) if exact else a * b + c  # a sum that is exactly zero keeps IEEE's sign
 
 
+def tf32(x: Array) -> Array:
+    """The numbers of 11 significant bits next to x, ties away from zero."""
+    mantissa, exponent = np.frexp(double(x))
+    return np.ldexp(np.sign(mantissa) * np.floor(np.abs(mantissa) * 2**11 + 0.5), exponent - 11)
+
+
 def sigmoid(z: Array) -> Array:
     """1 / (1 + exp(-z)), without overflow on either side."""
     small = np.exp(-np.abs(z))

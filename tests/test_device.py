@@ -46,6 +46,13 @@ def test_an_unknown_device():
         Trainer(device="gpu")
 
 
+def test_tf32_is_a_gpus():
+    with pytest.raises(ValueError, match="tf32: got True with device='cpu', but only a GPU has tensor cores"):
+        Trainer(tf32=True)
+    with pytest.raises(TypeError, match="tf32: got 1 of type int, expected True or False"):
+        Trainer(device="cuda", tf32=1)
+
+
 class There:
     """An array that says it lies on a GPU."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 
 from hotloop import MLP, SGD, Adam, PassiveAggressive, Trainer
 from hotloop.kernels import activations
@@ -123,6 +124,47 @@ def test_products(shape):
     np.testing.assert_allclose(there[5].copy_to_host(), back, atol=1e-3)
     np.testing.assert_array_equal(there[1].copy_to_host(), weight)
     np.testing.assert_array_equal(there[2].copy_to_host(), bias)
+
+
+def _without_tf32() -> bool:
+    from hotloop.kernels.cuda.shim import OLDEST_TF32, cuda
+
+    return tuple(cuda.get_current_device().compute_capability) < OLDEST_TF32
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 5), (100, 37, 61), (512, 512, 512), (1000, 784, 128)])
+def test_products_in_tf32(shape):
+    from hotloop.kernels.cuda import dense
+    from hotloop.kernels.cuda.shim import cuda
+
+    if _without_tf32():
+        pytest.skip("needs compute capability 8.0")
+    rows, fan_in, fan_out = shape
+    rng = np.random.default_rng(0)
+    sizes = (rows, fan_in), (fan_in, fan_out), (fan_out,), (rows, fan_out)
+    x, weight, bias, delta = (rng.normal(size=size).astype(np.float32) for size in sizes)
+    out, back = np.empty_like(delta), np.empty_like(x)
+    there = [cuda.to_device(array) for array in (x, weight, bias, delta, out, back)]
+    dense.forward(there[0], there[1], there[2], activations.RELU, there[4], tf32=True)
+    dense.input_gradient(there[3], there[1], there[5], tf32=True)
+    dense.update(there[0], there[3], there[1], there[2], tf32=True)
+    x_, weight_, delta_ = (reference.tf32(array) for array in (x, weight, delta))
+    np.testing.assert_allclose(there[4].copy_to_host(), np.maximum(x_ @ weight_ + bias, 0), atol=1e-3)
+    np.testing.assert_allclose(there[5].copy_to_host(), delta_ @ weight_.T, atol=1e-3)
+    np.testing.assert_allclose(there[1].copy_to_host(), weight + x_.T @ delta_, atol=1e-3)
+
+
+def test_training_in_tf32():
+    if _without_tf32():
+        pytest.skip("needs compute capability 8.0")
+    X, y = data(4096, 784, 10)
+    losses = []
+    for options in ({"device": "cpu"}, {"device": "cuda", "tf32": True}):
+        model = MLP([784, 256, 10], output="softmax", seed=1)
+        trainer = Trainer(optimizer=SGD(lr=0.05), batch_size=512, epochs=10, progress=False, **options)
+        losses.append(trainer.fit(model, X, y)["loss"])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
 
 
 def bring(library: str, array: Any) -> Any:

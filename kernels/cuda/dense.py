@@ -4,6 +4,10 @@ The same names and arguments as `hotloop.kernels.dense`, with arrays on the devi
 __cuda_array_interface__), C-contiguous, all of one dtype, and a stream to run on; results stay on the device. An
 element is one ascending chain of fused multiply-adds, as on the CPU, where it comes from the tiled product (eight rows
 or more); with fewer rows a sum is divided into slices. Nothing is checked here.
+
+tf32=True has the tiled products of float32 on tensor cores (compute capability 8.0 or newer, else a RuntimeError):
+operands are rounded to 10 bits behind the leading one, see `hotloop.kernels.cuda.tensor`. Fewer than eight rows of
+`forward` stay in float32.
 """
 
 from functools import cache
@@ -15,7 +19,7 @@ from hotloop.kernels import activations as codes
 from hotloop.kernels.cuda import strips
 from hotloop.kernels.cuda.activations import activate, softmax_rows
 from hotloop.kernels.cuda.epilogues import make_finish
-from hotloop.kernels.cuda.shim import SIMULATOR, cuda, kernel, launch
+from hotloop.kernels.cuda.shim import SIMULATOR, cuda, kernel, launch, require_tf32
 from hotloop.kernels.cuda.tiles import make_tile
 
 U = uint32
@@ -55,15 +59,18 @@ def tiles(rows: int, columns: int, each: int) -> int:
     return -(-rows // (SIDE * each)) * -(-columns // (SIDE * each))
 
 
-def choose_each(rows: int, columns: int) -> int:
+def choose_each(rows: int, columns: int, array: Any, tf32: bool) -> int:
     """The side of the largest thread tile that leaves a block for every multiprocessor."""
-    return next((each for each in (8, 4) if tiles(rows, columns, each) >= _processors()), 2)
+    if tf32:
+        require_tf32(flat(array).dtype)
+    sides = (8, 4) if not tf32 or SIDE >= 16 else (4,)  # a panel has 4 SIDE / side k, and an instruction eight
+    return next((each for each in sides if tiles(rows, columns, each) >= _processors()), 2)
 
 
 @cache
-def forward_kernel(each: int, wide: bool) -> Any:
+def forward_kernel(each: int, wide: bool, tf32: bool = False) -> Any:
     """out = f(x @ weight + bias), one block for each tile."""
-    tile = make_tile(SIDE, each, True, False, wide)
+    tile = make_tile(SIDE, each, True, False, wide, tf32)
     size, shared_size, area, accumulate, start = tile[:5]
     finish = make_finish(tile, each)
 
@@ -101,9 +108,9 @@ def forward_strip_kernel(wide: bool) -> Any:
 
 
 @cache
-def input_gradient_kernel(each: int, wide: bool) -> Any:
+def input_gradient_kernel(each: int, wide: bool, tf32: bool = False) -> Any:
     """out = delta @ weight.T, one block for each tile."""
-    tile = make_tile(SIDE, each, True, True, wide)
+    tile = make_tile(SIDE, each, True, True, wide, tf32)
     size, shared_size, area, accumulate, store = tile.size, tile.shared, tile.area, tile.accumulate, tile.store
 
     @kernel
@@ -122,9 +129,9 @@ def input_gradient_kernel(each: int, wide: bool) -> Any:
 
 
 @cache
-def update_kernel(each: int, wide: bool, fresh: bool) -> Any:
+def update_kernel(each: int, wide: bool, fresh: bool, tf32: bool = False) -> Any:
     """weight (fresh: =, else +=) x.T @ delta, one block for each tile, and the bias, one thread for each column."""
-    tile = make_tile(SIDE, each, False, False, wide)
+    tile = make_tile(SIDE, each, False, False, wide, tf32)
     size, shared_size, area = tile.size, tile.shared, tile.area
     accumulate, start, store = tile.accumulate, tile.start, tile.store
 
@@ -152,14 +159,14 @@ def update_kernel(each: int, wide: bool, fresh: bool) -> Any:
     return update
 
 
-def forward(x: Any, weight: Any, bias: Any, activation: int, out: Any, stream: Any = 0) -> None:
+def forward(x: Any, weight: Any, bias: Any, activation: int, out: Any, stream: Any = 0, tf32: bool = False) -> None:
     """out = f(x @ weight + bias) for x (n, fan_in); writes out (n, fan_out)."""
     (rows, depth), columns = x.shape, weight.shape[1]
     if rows < FEW:
         chosen, blocks = forward_strip_kernel(is_wide(x)), -(-rows // strips.GROUP) * -(-columns // STRIP)
     else:
-        each = choose_each(rows, columns)
-        chosen, blocks = forward_kernel(each, is_wide(x, weight, bias, out)), tiles(rows, columns, each)
+        each = choose_each(rows, columns, x, tf32)
+        chosen, blocks = forward_kernel(each, is_wide(x, weight, bias, out), tf32), tiles(rows, columns, each)
     arrays = flat(x), flat(weight), flat(bias), activation, flat(out)
     _run(chosen, blocks, stream, *arrays, U(rows), U(depth), U(columns))
     if activation == codes.SOFTMAX:
@@ -173,11 +180,11 @@ def forward_row(x: Any, weight: Any, bias: Any, activation: int, out: Any, strea
     forward(flat(x).reshape(1, fan_in), weight, bias, activation, flat(out).reshape(1, fan_out), stream)
 
 
-def input_gradient(delta: Any, weight: Any, out: Any, stream: Any = 0) -> None:
+def input_gradient(delta: Any, weight: Any, out: Any, stream: Any = 0, tf32: bool = False) -> None:
     """out = delta @ weight.T for delta (n, fan_out); writes out (n, fan_in)."""
     (rows, depth), columns = delta.shape, weight.shape[0]
-    each = choose_each(rows, columns)
-    chosen = input_gradient_kernel(each, is_wide(delta, weight, out))
+    each = choose_each(rows, columns, delta, tf32)
+    chosen = input_gradient_kernel(each, is_wide(delta, weight, out), tf32)
     arrays = flat(delta), flat(weight), flat(out)
     _run(chosen, tiles(rows, columns, each), stream, *arrays, U(rows), U(depth), U(columns))
 
@@ -188,17 +195,17 @@ def input_gradient_row(delta: Any, weight: Any, out: Any, stream: Any = 0) -> No
     input_gradient(flat(delta).reshape(1, fan_out), weight, flat(out).reshape(1, fan_in), stream)
 
 
-def _update(x: Any, delta: Any, weight: Any, bias: Any, fresh: bool, stream: Any) -> None:
+def _update(x: Any, delta: Any, weight: Any, bias: Any, fresh: bool, stream: Any, tf32: bool) -> None:
     (depth, rows), columns = x.shape, delta.shape[1]
-    each = choose_each(rows, columns)
-    chosen = update_kernel(each, is_wide(x, delta, weight), fresh)
+    each = choose_each(rows, columns, x, tf32)
+    chosen = update_kernel(each, is_wide(x, delta, weight), fresh, tf32)
     arrays = flat(x), flat(delta), flat(weight), flat(bias)
     _run(chosen, tiles(rows, columns, each), stream, *arrays, U(depth), U(rows), U(columns))
 
 
-def update(x: Any, delta: Any, weight: Any, bias: Any, stream: Any = 0) -> None:
+def update(x: Any, delta: Any, weight: Any, bias: Any, stream: Any = 0, tf32: bool = False) -> None:
     """weight += x.T @ delta, bias += the column sums of delta, in place: an SGD step if delta holds -lr/n dloss/dz."""
-    _update(x, delta, weight, bias, False, stream)
+    _update(x, delta, weight, bias, False, stream, tf32)
 
 
 def update_row(x: Any, delta: Any, weight: Any, bias: Any, stream: Any = 0) -> None:
@@ -207,9 +214,9 @@ def update_row(x: Any, delta: Any, weight: Any, bias: Any, stream: Any = 0) -> N
     update(flat(x).reshape(1, fan_in), flat(delta).reshape(1, fan_out), weight, bias, stream)
 
 
-def weight_gradient(x: Any, delta: Any, dweight: Any, dbias: Any, stream: Any = 0) -> None:
+def weight_gradient(x: Any, delta: Any, dweight: Any, dbias: Any, stream: Any = 0, tf32: bool = False) -> None:
     """dweight = x.T @ delta, dbias = the column sums of delta; writes dweight (fan_in, fan_out), dbias (fan_out,)."""
-    _update(x, delta, dweight, dbias, True, stream)
+    _update(x, delta, dweight, dbias, True, stream, tf32)
 
 
 def weight_gradient_row(x: Any, delta: Any, dweight: Any, dbias: Any, stream: Any = 0) -> None:

@@ -95,10 +95,14 @@ def _move(plan, params, rule, regular, c, slices, factor, block, blocks):
 
 
 @cache
-def make_mini_batch(alone: bool, noisy: bool, own: Own = NOTHING) -> Any:
-    """The kernel of a piece, for one block or a grid, with input noise or without, with functions of the user's own."""
+def make_mini_batch(alone: bool, noisy: bool, own: Own = NOTHING, tf32: bool = False) -> Any:
+    """The kernel of a piece, for one block or a grid, with input noise or without, with functions of the user's own.
+
+    tf32: with products on tensor cores, see `tensor`; those of few rows or units stay in float32.
+    """
     sync, load_rows = _block_sync if alone else _grid_sync, network.make_load_rows(noisy)
-    forward, output_delta = network.make_forward(own.activations), network.make_output_delta(own.loss, own.apart)
+    forward, output_delta = network.make_forward(own.activations, tf32), network.make_output_delta(own.loss, own.apart)
+    backward, accumulate = network.make_backward(tf32), gradient.make_accumulate(tf32)
 
     @device
     def forward_and_backward(
@@ -132,7 +136,7 @@ def make_mini_batch(alone: bool, noisy: bool, own: Own = NOTHING) -> Any:
             first, last, part, parts = (0, rows, block, blocks) if layer <= wide else (begin, end, 0, 1)
             if layer == wide:
                 sync()
-            network.backward(plan, params, work, layer, first, last, part, parts, panels)
+            backward(plan, params, work, layer, first, last, part, parts, panels)
             if layer < wide:
                 sync()
             else:
@@ -163,9 +167,7 @@ def make_mini_batch(alone: bool, noisy: bool, own: Own = NOTHING) -> Any:
                     plan, params, work, samples, regular, row_loss, at, some, parity, loss, scale, restrained, wide,
                     panels,
                 )  # fmt: skip
-                gradient.accumulate(
-                    plan, into, work, some, parity, U(slices), direct or done > 0, block, blocks, panels
-                )
+                accumulate(plan, into, work, some, parity, U(slices), direct or done > 0, block, blocks, panels)
                 done, parity = done + some, 1 - parity
                 following = rows - done if done < rows else min(batch_size, stop - at - some)
                 load_rows(plan, work, samples, regular, at + some, min(chunk, following), parity, block, blocks)
@@ -207,13 +209,14 @@ def mini_batch(
     chunk: int = BLOCK,
     stream: Any = 0,
     own: Own = NOTHING,
+    tf32: bool = False,
 ) -> None:
     """One step per batch of batch_size samples (the last may be smaller), in one launch of `blocks` blocks.
 
     Each sample's loss, taken before its batch's step, is written to scratch.row_loss. params and the buffers of the
     rule change in place. With an empty rule.grad the step is plain SGD, straight into the weights, with one slice.
     """
-    chosen = make_mini_batch(blocks == 1, regular.noise > 0.0, own)
+    chosen = make_mini_batch(blocks == 1, regular.noise > 0.0, own, tf32)
     launch(chosen, blocks, THREADS, stream)(
         net, samples, start, stop, batch_size, loss, rule, regular, scratch, chunk, slices, wide
     )

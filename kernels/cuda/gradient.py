@@ -20,8 +20,8 @@ U = uint32
 
 
 @cache
-def _make_tiles(each: int) -> Any:
-    tile = make_tile(SIDE, each, False, False, True)
+def _make_tiles(each: int, tf32: bool) -> Any:
+    tile = make_tile(SIDE, each, False, False, True, tf32)
     size, area, accumulate, start, store = tile.size, tile.area, tile.accumulate, tile.start, tile.store
 
     @device
@@ -52,9 +52,6 @@ def _make_tiles(each: int) -> Any:
     return gradient_tiles
 
 
-_tiles_2, _tiles_4 = _make_tiles(2), _make_tiles(4)
-
-
 @device
 def _few(plan, into, work, layer, x, rows, adds, block, blocks):
     """The terms of a few rows: a stream over the weights, four at a time."""
@@ -71,20 +68,27 @@ def _few(plan, into, work, layer, x, rows, adds, block, blocks):
         store4(into, at, plan[layer, WEIGHT], (a, b, e, f))
 
 
-@device
-def accumulate(plan, into, work, rows, parity, slices, adds, block, blocks, panels):
-    """into (adds: +=, else =) the terms of these rows, for this block's share of all layers.
+@cache
+def make_accumulate(tf32: bool = False) -> Any:
+    """`accumulate`; tf32: with the tiles of `tensor`."""
+    tiles_2, tiles_4 = _make_tiles(2, tf32), _make_tiles(4, tf32)
 
-    into: the parameters (the fused SGD step: the deltas carry -lr/n), or `slices` buffers of their size. The padding
-    of the last columns stays as it is: the deltas' own is zero.
-    """
-    item = U(block)
-    for layer in range(1, plan.shape[0]):
-        x, size = values(plan, layer - 1, parity), 4 * SIDE
-        tiles = (plan[layer - 1, WIDTH] + size) // size * ((plan[layer, WIDTH] + size - 1) // size)
-        if rows < FEW and slices == U(1):
-            _few(plan, into, work, layer, x, rows, adds, block, blocks)
-        elif tiles * slices >= blocks and plan[layer, WIDTH] > 2 * SIDE:
-            item = _tiles_4(plan, into, work, layer, x, rows, slices, adds, item, blocks, panels)
-        else:
-            item = _tiles_2(plan, into, work, layer, x, rows, slices, adds, item, blocks, panels)
+    @device
+    def accumulate(plan, into, work, rows, parity, slices, adds, block, blocks, panels):
+        """into (adds: +=, else =) the terms of these rows, for this block's share of all layers.
+
+        into: the parameters (the fused SGD step: the deltas carry -lr/n), or `slices` buffers of their size. The
+        padding of the last columns stays as it is: the deltas' own is zero.
+        """
+        item = U(block)
+        for layer in range(1, plan.shape[0]):
+            x, size = values(plan, layer - 1, parity), 4 * SIDE
+            tiles = (plan[layer - 1, WIDTH] + size) // size * ((plan[layer, WIDTH] + size - 1) // size)
+            if rows < FEW and slices == U(1):
+                _few(plan, into, work, layer, x, rows, adds, block, blocks)
+            elif tiles * slices >= blocks and plan[layer, WIDTH] > 2 * SIDE:
+                item = tiles_4(plan, into, work, layer, x, rows, slices, adds, item, blocks, panels)
+            else:
+                item = tiles_2(plan, into, work, layer, x, rows, slices, adds, item, blocks, panels)
+
+    return accumulate

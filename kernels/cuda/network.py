@@ -88,8 +88,8 @@ def choose(rows, columns, blocks):
 
 
 @cache
-def _make_forward_tiles(each: int) -> Any:
-    tile = make_tile(SIDE, each, True, False, True)
+def _make_forward_tiles(each: int, tf32: bool) -> Any:
+    tile = make_tile(SIDE, each, True, False, True, tf32)
     size, area, accumulate, start, store = tile.size, tile.area, tile.accumulate, tile.start_row, tile.store
 
     @device
@@ -105,9 +105,6 @@ def _make_forward_tiles(each: int) -> Any:
             store(bounds, corner, acc, work, value, U(plan[layer, STRIDE]))
 
     return forward_tiles
-
-
-_forward_2, _forward_4 = _make_forward_tiles(2), _make_forward_tiles(4)
 
 
 @device
@@ -127,9 +124,10 @@ def _forward_strips(plan, params, work, x, layer, value, bounds, width, block, b
 
 
 @cache
-def make_forward(own: tuple[custom.Activation, ...] = ()) -> Any:
-    """`forward` for a network with these activations of the user's own."""
+def make_forward(own: tuple[custom.Activation, ...] = (), tf32: bool = False) -> Any:
+    """`forward` for a network with these activations of the user's own; tf32: the tiles of `tensor`."""
     activate = custom.make_activate(own)
+    forward_2, forward_4 = _make_forward_tiles(2, tf32), _make_forward_tiles(4, tf32)
 
     @device
     def apply(code, work, value, slope, stride, rows, columns, height, width, block, blocks):
@@ -157,9 +155,9 @@ def make_forward(own: tuple[custom.Activation, ...] = ()) -> Any:
         each = choose(end - begin, plan[layer, WIDTH], blocks)
         height, width = U(each * SIDE), U(each * SIDE)
         if each == 4:
-            _forward_4(plan, params, work, x, layer, value, bounds, block, blocks, panels)
+            forward_4(plan, params, work, x, layer, value, bounds, block, blocks, panels)
         elif each == 2:
-            _forward_2(plan, params, work, x, layer, value, bounds, block, blocks, panels)
+            forward_2(plan, params, work, x, layer, value, bounds, block, blocks, panels)
         else:
             height, width = U(_group), U(16) if columns <= U(16) else U(STRIP)
             _forward_strips(plan, params, work, x, layer, value, bounds, width, block, blocks, panels)
@@ -216,8 +214,8 @@ def make_output_delta(own: custom.Loss | None = None, apart: bool = False) -> An
 
 
 @cache
-def _make_backward_tiles(each: int) -> Any:
-    tile = make_tile(SIDE, each, True, True, True)
+def _make_backward_tiles(each: int, tf32: bool) -> Any:
+    tile = make_tile(SIDE, each, True, True, True, tf32)
     size, area, accumulate, row, column = tile.size, tile.area, tile.accumulate, tile.row, tile.column
 
     @device
@@ -242,9 +240,6 @@ def _make_backward_tiles(each: int) -> Any:
     return backward_tiles
 
 
-_backward_2, _backward_4 = _make_backward_tiles(2), _make_backward_tiles(4)
-
-
 @device
 def _backward_dots(plan, params, work, layer, begin, bounds, block, blocks, panels):
     rows, units, width = bounds[0], bounds[1], bounds[3]
@@ -259,15 +254,22 @@ def _backward_dots(plan, params, work, layer, begin, bounds, block, blocks, pane
             work[plan[layer - 1, SLOPE] + (begin + r) * plan[layer - 1, STRIDE] + u] *= total
 
 
-@device
-def backward(plan, params, work, layer, begin, end, block, blocks, panels):
-    """Deltas of rows begin .. end of the layer below `layer`, which hold its slopes, by the weights as they are."""
-    rows, units = end - begin, plan[layer - 1, WIDTH]
-    bounds = U(rows), U(units), U(0), U(plan[layer, WIDTH])
-    each = choose(rows, units, blocks)
-    if each == 4:
-        _backward_4(plan, params, work, layer, begin, bounds, block, blocks, panels)
-    elif each == 2:
-        _backward_2(plan, params, work, layer, begin, bounds, block, blocks, panels)
-    else:
-        _backward_dots(plan, params, work, layer, begin, bounds, block, blocks, panels)
+@cache
+def make_backward(tf32: bool = False) -> Any:
+    """`backward`; tf32: with the tiles of `tensor`."""
+    backward_2, backward_4 = _make_backward_tiles(2, tf32), _make_backward_tiles(4, tf32)
+
+    @device
+    def backward(plan, params, work, layer, begin, end, block, blocks, panels):
+        """Deltas of rows begin .. end of the layer below `layer`, which hold its slopes, by the weights as they are."""
+        rows, units = end - begin, plan[layer - 1, WIDTH]
+        bounds = U(rows), U(units), U(0), U(plan[layer, WIDTH])
+        each = choose(rows, units, blocks)
+        if each == 4:
+            backward_4(plan, params, work, layer, begin, bounds, block, blocks, panels)
+        elif each == 2:
+            backward_2(plan, params, work, layer, begin, bounds, block, blocks, panels)
+        else:
+            _backward_dots(plan, params, work, layer, begin, bounds, block, blocks, panels)
+
+    return backward

@@ -5,7 +5,7 @@ Options and why:
                    CPU's. What they share: the order of every sum, and fused multiply-adds where the formula says so.
   no signature     with one, numba-cuda compiles on import, which needs a driver.
   forceinline      a device function that stays a call passes its results through local memory.
-  no file cache    numba-cuda's watches only the file of the kernel, not those of the functions that it calls.
+  no cache=True    numba-cuda's watches only the file of the kernel: see `cache` for what keeps its machine code.
 
 With NUMBA_ENABLE_CUDASIM=1 Python runs the kernels, thread by thread, without a GPU: slow, for tests.
 """
@@ -30,13 +30,17 @@ from hotloop.kernels.jit import jit
 SIMULATOR = bool(config.ENABLE_CUDASIM)
 MOST_INT = 2**63 - 1
 OLDEST = (7, 5)  # compute capability; CUDA 13 compiles for nothing older
+OLDEST_TF32 = (8, 0)
+
+if not SIMULATOR:
+    from hotloop.kernels.cuda.cache import keep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> Any:
     """Compile a function that is launched: kernel[blocks, threads, stream, shared_bytes](...), better by `launch`."""
-    return cuda.jit(function)
+    return cuda.jit(function) if SIMULATOR else keep(cuda.jit(function))
 
 
 def device(function: F) -> Any:
@@ -143,3 +147,15 @@ def require_device() -> None:
         have, need = (".".join(map(str, pair)) for pair in (capability, OLDEST))
         raise RuntimeError(f"this GPU has compute capability {have}, and hotloop needs {need} (Turing, 2018) or newer")
     _first_process = os.getpid()
+
+
+def require_tf32(dtype: Any) -> None:
+    """Raise a ValueError for arrays of another dtype than float32, a RuntimeError where the GPU has no TF32."""
+    if np.dtype(dtype) != np.float32:
+        raise ValueError(f"tf32 is for float32, not {np.dtype(dtype)}")
+    if SIMULATOR:
+        return
+    capability = tuple(cuda.get_current_device().compute_capability)
+    if capability < OLDEST_TF32:
+        have, need = (".".join(map(str, pair)) for pair in (capability, OLDEST_TF32))
+        raise RuntimeError(f"this GPU has compute capability {have}, and tf32 needs {need} (Ampere, 2020) or newer")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from numba import uint32
 
+from hotloop.kernels.cuda import tensor
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.vectors import load2, load4, store4
 
@@ -102,8 +103,11 @@ def make_put(along: bool, ld: int) -> Any:
 
 
 @cache
-def make_tile(side: int, each: int, x_along: bool, weight_along: bool, wide: bool) -> Tile:
-    """The product of one tile for blocks of side x side threads; each 2, 4 or 8, 4 side a multiple of 4 each."""
+def make_tile(side: int, each: int, x_along: bool, weight_along: bool, wide: bool, tf32: bool = False) -> Tile:
+    """The product of one tile for blocks of side x side threads; each 2, 4 or 8, 4 side a multiple of 4 each.
+
+    tf32: on tensor cores, see `tensor`; 4 side a multiple of 8 each.
+    """
     size, depth, vector = side * each, 4 * side // each, min(each, 4)
     ld, groups, half, unroll = size + PAD, each // vector, side * vector, min(depth, 8)
     panel = depth * ld
@@ -170,6 +174,12 @@ def make_tile(side: int, each: int, x_along: bool, weight_along: bool, wide: boo
             for k in range(0, depth, unroll):
                 steps(panels, x_at, weight_at, k * ld, acc)
 
+    neighbours = vector
+    if tf32:
+        neighbours = 2
+        put_x, put_weight = tensor.make_put(put_x), tensor.make_put(put_weight)
+        row, column, multiply = tensor.make_multiply(side, each, ld, panel, depth)
+
     @device
     def accumulate(x, x_base, x_ld, weight, weight_base, weight_ld, bounds, corner, panels, acc):
         """acc += the products of one tile; bounds (rows, columns, first k, last k), corner its first row and column.
@@ -233,13 +243,13 @@ def make_tile(side: int, each: int, x_along: bool, weight_along: bool, wide: boo
         for i in range(each):
             r = corner[0] + row(i)
             if r < bounds[0]:
-                for g in range(0, each, vector):
+                for g in range(0, each, neighbours):
                     c, at = corner[1] + column(g), r * ld
-                    if wide and vector == 4 and c + U(4) <= bounds[1]:
+                    if wide and neighbours == 4 and c + U(4) <= bounds[1]:
                         a = i * each + g
                         store4(out, at + c, base, (acc[a], acc[a + 1], acc[a + 2], acc[a + 3]))
                     else:
-                        for j in range(vector):
+                        for j in range(neighbours):
                             if c + U(j) < bounds[1]:
                                 out[base + at + c + U(j)] = acc[i * each + g + j]
 

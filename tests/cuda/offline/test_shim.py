@@ -1,5 +1,8 @@
 """The harness itself: what it must find wrong, it finds."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from machine_code import check, every_gpu, vector32
 from numba import cuda, types
@@ -42,3 +45,14 @@ def test_a_sound_kernel(capability):
 def test_float64_and_local_memory_are_found(kernel, arguments, capability):
     with pytest.raises(AssertionError):
         check(kernel, arguments, capability, registers=255)
+
+
+def test_tf32_needs_a_gpu_that_has_it(monkeypatch):
+    def present(capability):
+        monkeypatch.setattr(shim.cuda, "get_current_device", lambda: SimpleNamespace(compute_capability=capability))
+
+    present((8, 0))
+    shim.require_tf32(np.float32)
+    present((7, 5))
+    with pytest.raises(RuntimeError, match=r"capability 7\.5, and tf32 needs 8\.0 \(Ampere, 2020\) or newer"):
+        shim.require_tf32(np.float32)

@@ -14,6 +14,7 @@ from hotloop.regularization import Regularization
 SHARED, U = network.SHARED, network.U
 NONE = gpu.make_regular(Regularization(), 2, 0, np.dtype("float32"))
 load_rows, forward = network.make_load_rows(False), network.make_forward()
+backward, accumulate = network.make_backward(), gradient.make_accumulate()
 
 
 def setting(sizes, rows, dtype="float32", activation="tanh"):
@@ -44,13 +45,13 @@ def forward_kernel(plan, params, work, layer, begin, end, parity):
 @shim.kernel
 def backward_kernel(plan, params, work, layer, begin, end):
     panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
-    network.backward(plan, params, work, layer, begin, end, cuda.blockIdx.x, cuda.gridDim.x, panels)
+    backward(plan, params, work, layer, begin, end, cuda.blockIdx.x, cuda.gridDim.x, panels)
 
 
 @shim.kernel
 def gradient_kernel(plan, into, work, rows, parity, slices, adds):
     panels = cuda.shared.array(SHARED, work.dtype, alignment=16)
-    gradient.accumulate(plan, into, work, rows, parity, slices, adds, cuda.blockIdx.x, cuda.gridDim.x, panels)
+    accumulate(plan, into, work, rows, parity, slices, adds, cuda.blockIdx.x, cuda.gridDim.x, panels)
 
 
 @shim.kernel
