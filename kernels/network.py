@@ -82,6 +82,14 @@ def fetch_row(X, sample, width):
 
 
 @inner
+def fetch_entries(indices, values, begin, end):
+    """Begin to bring the entries of one compressed row into the cache."""
+    for k in range(begin, end, LANES):
+        prefetch_second(pointer(indices, k))
+        prefetch_second(pointer(values, k))
+
+
+@inner
 def load_rows(plan, work, lists, samples, inputs, position, begin, end):
     """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end.
 
@@ -99,6 +107,8 @@ def load_rows(plan, work, lists, samples, inputs, position, begin, end):
         if entry_starts.shape[0] > 0:
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
             entries = pointer(entry_indices, at), pointer(entry_values, at)
+            following = order[min(position + r + AHEAD, order.shape[0] - 1)]
+            fetch_entries(entry_indices, entry_values, entry_starts[following], entry_starts[following + 1])
             if inputs == LISTED:
                 sparse.load_listed(entries[0], entries[1], count, width, size, index, value, ends)
             else:

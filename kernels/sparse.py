@@ -128,12 +128,35 @@ def load_dense(x, n, size, index, value, ends):
         ends[block + 1] = count
 
 
+@jit
+def list_rows(X, start, index, value):
+    """List the non-zero entries of all rows, row r from start[r] on; writes start (n + 1,) int64, index (int32), value.
+
+    Returns whether they fit: a row may need X.shape[1] + 16 elements behind those before it.
+    """
+    n, width = X.shape
+    start[0] = 0
+    for r in range(n):
+        at = start[r]
+        if at + width + LANES > index.shape[0]:
+            return False
+        start[r + 1] = at + append(pointer(X, r * width), 0, width, pointer(index, at), pointer(value, at), 0)
+    return True
+
+
 @inner
 def load_listed(source_index, source_value, count, n, size, index, value, ends):
     """Copy a listed row, and find its ends as load_dense does."""
-    at = 0
+    at, blocks = 0, (n + size - 1) // size
     ends[0] = 0
-    for block in range((n + size - 1) // size):
+    if blocks == 1:
+        for k in range(count):
+            index[k] = source_index[k]
+        for k in range(count):
+            value[k] = source_value[k]
+        ends[1] = count
+        return
+    for block in range(blocks):
         while at < count and source_index[at] < (block + 1) * size:
             index[at] = source_index[at]
             value[at] = source_value[at]

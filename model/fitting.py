@@ -77,6 +77,7 @@ class Fitting:
         trainer.suits(model, training)
         self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
         self.engine: Engine | None = None
+        self.ahead = 1 if chunks or course else trainer.epochs  # passes over the rows of an engine
         self.history = History()
         self.live = calls.Run(model, trainer, self.history, columns(training, validation))
         self.grad = np.zeros(0, model.params.dtype)
@@ -100,7 +101,7 @@ class Fitting:
         n = len(training.rows)
         self.training, self.batch_size = training, min(n, trainer.batch_size or n)
         self.steps = -(-n // self.batch_size)
-        self.engine = trainer.make_engine(model, training, self.batch_size, int(self.state.clock[0]))
+        self.engine = trainer.make_engine(model, training, self.batch_size, int(self.state.clock[0]), self.ahead)
         buffered = model.params.size if trainer.buffered(self.batch_size) else 0
         if len(self.grad) != buffered:
             self.grad = np.zeros(buffered, model.params.dtype)

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hotloop import check
-from hotloop.kernels import network
+from hotloop.kernels import network, sparse
+from hotloop.kernels.simd import LANES
 
+MOST_LISTED = 48 << 20  # bytes of a second copy of rows, their entries that are not zero
 PROBED = 256  # rows that a density is estimated from
 
 
@@ -39,6 +41,15 @@ class Rows:
             return len(values) / (len(self) * X.shape[1])
         some = X[:: max(1, len(X) // PROBED)]
         return float(np.count_nonzero(some) / some.size)
+
+    def listed(self) -> "Rows":
+        """These dense rows with their entries that are not zero beside them, if those fit in MOST_LISTED."""
+        X, value, index, start = self.arrays
+        n, width = X.shape
+        entries = min(n * width, MOST_LISTED // (value.itemsize + index.itemsize)) + width + LANES
+        start, index, value = np.empty(n + 1, np.int64), np.empty(entries, index.dtype), np.empty(entries, value.dtype)
+        fit = sparse.list_rows(X, start, index, value)  # memory that is not written is not taken
+        return Rows(network.Inputs(X, value, index, start)) if fit else self
 
     def take(self, chosen: NDArray[np.int64]) -> "Rows":
         """A copy of some of the rows; it lies where they lie."""

@@ -333,13 +333,13 @@ class Trainer:
     def buffered(self, batch_size: int) -> bool:
         return not self._direct or batch_size > kernels.BLOCK
 
-    def make_engine(self, model: MLP, data: Set, batch_size: int, steps: int) -> Engine:
-        """The working memory for training on this data, `steps` steps after the first."""
+    def make_engine(self, model: MLP, data: Set, batch_size: int, steps: int, passes: int = 1) -> Engine:
+        """The working memory for so many passes over this data, `steps` steps after the first."""
         changes_inputs = self.regularization.changes_inputs(len(model.sizes) - 1)
         plain_rates = getattr(self.schedule, "per", "epoch") == "epoch" and not self.callbacks
         lazy = self.optimizer.constants().code in RULES and self.regularization.direct and plain_rates
         lazy = lazy and not changes_inputs  # noise moves every weight
-        make: Any = Engine
+        make: Any = partial(Engine, passes=passes)
         if self.device == "cuda":
             from hotloop import cuda
 

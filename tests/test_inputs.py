@@ -42,6 +42,27 @@ def test_listed_and_streamed_rows_give_the_same_bits(batch_size, dtype, monkeypa
     assert trained[0] == trained[1]
 
 
+@pytest.mark.parametrize("hidden", [(), (20,)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_listed_once_or_in_every_epoch_give_the_same_bits(hidden, dtype, monkeypatch):
+    X, y = _data(features=300, density=0.1)
+    X[5] = 0
+    listed, trained = [], []
+    read = inputs.Rows.listed
+    monkeypatch.setattr(inputs.Rows, "listed", lambda rows: listed.append(read(rows)) or listed[-1])
+    for most, rows in ((48 << 20, X), (1000, X), (0, X), (0, sparse.csr_matrix(X))):
+        monkeypatch.setattr(inputs, "MOST_LISTED", most)
+        model = MLP([300, *hidden, 3], output="softmax", dtype=dtype)
+        Trainer(optimizer=SGD(lr=0.05), batch_size=1, epochs=4).fit(model, rows, y)
+        trained.append(model.params.tobytes())
+    assert len(set(trained)) == 1
+    assert [rows.compressed for rows in listed] == [True, False, False]
+    once, given = listed[0].arrays, sparse.csr_matrix(X)
+    assert np.array_equal(once.start, given.indptr)
+    assert np.array_equal(once.index[: given.nnz], given.indices)
+    assert np.array_equal(once.value[: given.nnz], given.data)
+
+
 def test_momentum_and_gradients_read_compressed_rows():
     X, y = _data()
     results = []

@@ -21,9 +21,9 @@ def status(field):
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
-def rise(sizes, X, y, batch_size=256, loss=None, momentum=0.0, output="identity"):
+def rise(sizes, X, y, batch_size=256, loss=None, momentum=0.0, output="identity", epochs=1):
     model = MLP(sizes, output=output, dtype=X.dtype)
-    trainer = Trainer(loss, SGD(1e-4, momentum), batch_size=batch_size, epochs=1)
+    trainer = Trainer(loss, SGD(1e-4, momentum), batch_size=batch_size, epochs=epochs)
     with open("/proc/self/clear_refs", "w") as clear:
         clear.write("5")  # the peak begins anew
     before = status("VmRSS")
@@ -38,6 +38,10 @@ for batch_size in (1, 256, 4096):
     found[f"dense, batch {batch_size}"] = rise([50, 3], X, labels, batch_size, output="softmax")
 X[:, 5:] = 0
 found["listed"] = rise([50, 3], X, labels, output="softmax")
+wide = np.zeros((n // 10, 400), np.float32)
+wide[:, ::8] = 1
+found["listed once"] = rise([400, 3], wide, labels[: n // 10], 1, output="softmax", epochs=3)
+del wide
 entries = sparse.csr_array(X)
 assert entries.indices.dtype == np.int32
 del X
@@ -61,6 +65,7 @@ print(json.dumps(found))
 NAMES = [
     *(f"dense, batch {batch_size}" for batch_size in (1, 256, 4096)),
     "listed",
+    "listed once",
     "compressed",
     *(f"many targets, {loss}" for loss in ("mse", "mae", "hinge", "logistic")),
     "many parameters",
