@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import barrier, epochs, lazy, regularize, steps, updates
+from hotloop.kernels import activations, barrier, epochs, lazy, losses, regularize, steps, updates
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
@@ -118,7 +118,7 @@ class Engine:
         lazy_from: int | None = None,
     ) -> None:
         self.n, self.batch_size, self.per_sample = len(rows), batch_size, per_sample
-        self.code = objective.code
+        self.code = losses.ready(objective.code, network.params.dtype)
         self.order = np.arange(self.n)
         layers = len(network.plan) - 1
         regularization = regularization or Regularization()
@@ -130,6 +130,8 @@ class Engine:
         window = min(layout.window(network.plan), self.n) if per_sample else 0
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network.plan, objective.activation, block)
+        plan = plan.copy()
+        plan[:, ACTIVATION] = [activations.ready(int(code), network.params.dtype) for code in plan[:, ACTIVATION]]
         self.network = Network(plan, network.params)
         if per_sample:
             work = entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
