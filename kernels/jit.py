@@ -99,7 +99,7 @@ class _Cache(FunctionCache):
     _impl_class = _CacheImpl
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        """Without Numba's hash of what a function is made by: the folder has one of all sources, the function a name."""
+        """Without Numba's hash of the function: the folder has one of all sources, and functions differ in name."""
         return sig, codegen.magic_tuple()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
