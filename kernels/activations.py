@@ -153,7 +153,7 @@ def _table(code: int, dtype: DTypeLike) -> NDArray[np.int64]:
 
 
 def ready(code: int, dtype: DTypeLike) -> int:
-    """What `activate` takes for a code: most are called by address, so that only what a network has is compiled."""
+    """What `activate` and `ready_apply` take for a code: most are called by address, to compile only what is used."""
     inside = code in (IDENTITY, RELU, SOFTMAX) or code >= custom.LEAST_CODE
     return code if inside else int(_table(code, dtype).ctypes.data)
 
@@ -183,6 +183,33 @@ def apply(code, z, n, a):
         _softplus(a, n)
     elif code >= custom.LEAST_CODE:
         custom.apply(code, a, n)
+
+
+@jit
+def softmax(z, n, a):
+    """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z."""
+    largest = z[0]
+    for j in range(n):
+        largest = max(largest, z[j])
+    for j in range(n):
+        a[j] = scalar.exp(z[j] - largest)
+    total = cast(0.0, largest)
+    for j in range(n):
+        total += a[j]
+    for j in range(n):
+        a[j] /= total
+    return largest, total
+
+
+@inner
+def ready_apply(code, z, n):
+    """z[i] = f(z[i]) for i < n, in place on pointers, by a code that is `ready`; SOFTMAX over the row."""
+    if code == RELU:
+        _relu(z, n)
+    elif code == SOFTMAX:
+        softmax(z, n, z)
+    elif code >= custom.LEAST_CODE:
+        custom.apply(code, z, n)
 
 
 @inner
@@ -222,19 +249,3 @@ def value_and_slope(code, z, n, a, slope):
         _softplus_slope(a, n, slope)
     else:
         activate(code, a, n, slope)
-
-
-@jit
-def softmax(z, n, a):
-    """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z."""
-    largest = z[0]
-    for j in range(n):
-        largest = max(largest, z[j])
-    for j in range(n):
-        a[j] = scalar.exp(z[j] - largest)
-    total = cast(0.0, largest)
-    for j in range(n):
-        total += a[j]
-    for j in range(n):
-        a[j] /= total
-    return largest, total

@@ -129,9 +129,7 @@ class Engine:
         self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
         window = min(layout.window(network.plan), self.n) if per_sample else 0
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
-        plan, size = replan(network.plan, objective.activation, block)
-        plan = plan.copy()
-        plan[:, ACTIVATION] = [activations.ready(int(code), network.params.dtype) for code in plan[:, ACTIVATION]]
+        plan, size = replan(network, objective.activation, block)
         self.network = Network(plan, network.params)
         if per_sample:
             work = entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
@@ -299,19 +297,20 @@ def _sparse_below(width: int, per_sample: bool) -> float:
     return (0.45 if per_sample else 0.4) * (1.0 if width >= 64 else 0.5)
 
 
-def replan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+def replan(network: Network, output: int, rows: int) -> tuple[NDArray[np.int64], int]:
     """The plan of the same network for blocks of `rows` rows and another last activation; the workspace's size.
 
-    The plan is shared by all who asked for it, and not to be changed.
+    Its activations are `ready` for the kernels. The plan is shared by all who asked for it, and not to be changed.
     """
-    return _replanned(plan.tobytes(), len(plan), output, rows)
+    return _replanned(network.plan.tobytes(), len(network.plan), output, rows, network.params.dtype)
 
 
 @lru_cache(maxsize=64)
-def _replanned(lines: bytes, count: int, output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+def _replanned(lines: bytes, count: int, output: int, rows: int, dtype: DTypeLike) -> tuple[NDArray[np.int64], int]:
     plan = np.frombuffer(lines, np.int64).reshape(count, -1)
     sizes = [int(width) for width in plan[:, WIDTH]]
-    return layout.make_plan(sizes, [*plan[1:-1, ACTIVATION], output], bool(plan[1, HAS_BIAS]), rows)
+    codes = [activations.ready(int(code), dtype) for code in (*plan[1:-1, ACTIVATION], output)]
+    return layout.make_plan(sizes, codes, bool(plan[1, HAS_BIAS]), rows)
 
 
 def infer(
@@ -328,12 +327,12 @@ def infer(
     n, k = len(rows), int(network.plan[-1, WIDTH])
     out = np.empty((n, k), network.params.dtype)
     if n <= PREDICT_ROWS:  # one block on this thread: for one row of 64-32-10 6 us instead of 18
-        plan, size = replan(network.plan, output, n)
+        plan, size = replan(network, output, n)
         work_of_one = layout.aligned(size, network.params.dtype)
         epochs.predict(Network(plan, network.params), rows.arrays, 0, n, n, work_of_one, out)
         breathe()
         return out
-    plan, size = replan(network.plan, output, PREDICT_ROWS)
+    plan, size = replan(network, output, PREDICT_ROWS)
     net = Network(plan, network.params)
     per_row = _products(plan)
     threads = max(1, min(threads, n * per_row // THREAD_PAYS, -(-n // PREDICT_ROWS)))
