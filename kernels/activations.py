@@ -5,7 +5,6 @@ NaN gives NaN. The array kernels choose by an integer code, outside their loops.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -145,17 +144,19 @@ _silu, _silu_slope = _loops(SILU, silu)
 _softplus, _softplus_slope = _loops(SOFTPLUS, softplus)
 
 
-@cache
-def _table(code: int, dtype: DTypeLike) -> NDArray[np.int64]:
-    """The addresses of an activation's parts; compiled, or loaded, when first asked for."""
-    kinds = custom.activation_kinds(from_dtype(np.dtype(dtype)))
-    return np.array([address(part, *kind) for part, kind in zip(_PARTS[code], kinds, strict=True)])
+_tables: dict[tuple[int, Any], NDArray[np.int64]] = {}  # addresses of the parts, by code and dtype; kept for good
 
 
 def ready(code: int, dtype: DTypeLike) -> int:
     """What `activate` and `ready_apply` take for a code: most are called by address, to compile only what is used."""
-    inside = code in (IDENTITY, RELU, SOFTMAX) or code >= custom.LEAST_CODE
-    return code if inside else int(_table(code, dtype).ctypes.data)
+    if code in (IDENTITY, RELU, SOFTMAX) or code >= custom.LEAST_CODE:
+        return code
+    of = code, np.dtype(dtype)
+    if of not in _tables:
+        kinds = custom.activation_kinds(from_dtype(of[1]))
+        made = np.array([address(part, *kind) for part, kind in zip(_PARTS[code], kinds, strict=True)])
+        _tables.setdefault(of, made)  # another thread may have been faster
+    return int(_tables[of].ctypes.data)
 
 
 @jit

@@ -349,7 +349,7 @@ def _part(function: Any, classes: bool = False) -> Any:
     return apart(by_class if classes else by_target, function.__name__)
 
 
-_PARTS = {
+PARTS: dict[int, Any] = {  # by code
     MSE: _part(mse),
     MAE: _part(mae),
     HUBER: _part(huber),
@@ -369,9 +369,9 @@ _PARTS = {
 @cache
 def ready(code: int, dtype: DTypeLike) -> int:
     """What `ready_row` takes for a code: all but one loss are called by address, so that only one is compiled."""
-    if code not in _PARTS:
+    if code not in PARTS:
         return code
-    return address(_PARTS[code], *custom.loss_kinds(from_dtype(np.dtype(dtype))))
+    return address(PARTS[code], *custom.loss_kinds(from_dtype(np.dtype(dtype))))
 
 
 @inner
