@@ -12,10 +12,10 @@ import pytest
 
 TESTS = Path(__file__).parent
 SIMULATOR, OFFLINE, EPOCHS = TESTS / "cuda" / "simulator", TESTS / "cuda" / "offline", "test_epochs.py"
-SUITES: dict[str, list[str]] = {
-    "simulator": [str(SIMULATOR)],
-    "offline, epochs": [str(OFFLINE / EPOCHS)],
-    "offline, the rest": [str(OFFLINE), f"--ignore={OFFLINE / EPOCHS}"],
+SUITES: dict[str, tuple[int, list[str]]] = {  # niceness, what pytest is told; the simulator, the longest, goes first
+    "simulator": (5, [str(SIMULATOR)]),
+    "offline, epochs": (15, [str(OFFLINE / EPOCHS)]),
+    "offline, the rest": (15, [str(OFFLINE), f"--ignore={OFFLINE / EPOCHS}"]),
 }
 
 
@@ -42,25 +42,25 @@ def _start_suites(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def suites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Suite]]:
-    """All suites, started at once: each keeps one core busy for minutes, at a low priority."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    """All suites, started at once: each keeps one core busy for minutes, as far as the other tests leave it idle."""
     folder = tmp_path_factory.mktemp("suites")
-    running = {
-        name: _start(chosen, kept | ({"NUMBA_ENABLE_CUDASIM": "1"} if name == "simulator" else {}), folder / name)
-        for name, chosen in SUITES.items()
-    }
+    running = {name: _start(name, folder / name) for name in SUITES}
     yield running
     for suite in running.values():
         suite.process.kill()
         suite.process.wait()
 
 
-def _start(chosen: list[str], environment: dict[str, str], output: Path) -> Suite:
+def _start(name: str, output: Path) -> Suite:
+    niceness, chosen = SUITES[name]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    if name == "simulator":
+        environment["NUMBA_ENABLE_CUDASIM"] = "1"
     with output.open("wb") as file:
         process = subprocess.Popen(command, cwd=TESTS.parent, env=environment, stdout=file, stderr=subprocess.STDOUT)
     if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, process.pid, 10)
+        os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     return Suite(process, output)
 
 
