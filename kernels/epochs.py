@@ -154,15 +154,14 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         r = begin + i
         z, overlap = pointer(work, plan[1, VALUE] + r * stride), pointer(overlaps, r * window)
         row_product(overlap, 1, i, deltas, stride, padded, z, z)
-        network.activate(plan, work, 1, r, r + 1)
         for layer in range(2, layers):
+            network.activate(plan, work, layer - 1, r, r + 1)
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 regularize.drop(plan, work, layer - 1, r, position + i, regular)
             _forward_row(plan, params, work, r, layer, lists, counts)
-            network.activate(plan, work, layer, r, r + 1)
         scale = cast(-rates[min(position + i, rates.shape[0] - 1)], params[0])
         network.output_deltas(plan, work, samples, position - begin, r, r + 1, loss, scale, row_loss)
-        cost = row_loss[r]
+        cost = cast(row_loss[r], scale)
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
             _restrain(rule, plan, work, inputs, lists, r, cost, scale)

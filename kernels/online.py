@@ -137,7 +137,7 @@ def _bring(x, address):
 
     Python would take 0.1 us to look, and Numba does not.
     """
-    row = _book(address + 8 * ROW)
+    row = at_address(address + 8 * ROW, address)
     dense = x.strides[0] == x.itemsize or x.shape[0] == 1
     if not (x.shape[0] == row[1] and dense and _address(x) % x.itemsize == 0 and all_finite(x)):
         return False

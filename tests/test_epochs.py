@@ -6,7 +6,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotloop import MLP, engine, inputs, layout
+from hotloop import MLP, Trainer, engine, inputs, layout
 from hotloop.engine import Engine, replan
 from hotloop.kernels import activations, epochs, losses, steps
 from hotloop.kernels.network import Network
@@ -97,6 +97,24 @@ def test_windows_take_the_steps_of_the_twin(
     assert kit.per_sample(0, 30) / 30 == pytest.approx(mean, rel=1e-5 if dtype == "float32" else 1e-12)
     for ours, theirs in zip(kit.model.weights + kit.model.biases, weights + biases, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softplus", "tanh", "softmax"])
+@pytest.mark.parametrize("sizes", [[9, 4], [9, 6, 4], [9, 6, 5, 4]], ids=str)
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_outputs_with_a_slope_of_their_own(batch_size: int, sizes: list[int], output: str) -> None:
+    model, X, targets = (
+        MLP(sizes, "tanh", output, dtype="float64", seed=4),
+        RNG.normal(size=(30, 9)),
+        RNG.random((30, 4)),
+    )
+    weights, biases = ([part.copy() for part in parts] for parts in (model.weights, model.biases))
+    names = ["tanh"] * (len(sizes) - 2) + [output]
+    mean = reference.train_epoch(weights, biases, names, "mse", X, targets, np.arange(30), batch_size, 0.1)
+    history = Trainer("mse", SGD(lr=0.1), None, batch_size, 1, shuffle=False).fit(model, X, targets)
+    assert history["loss"][0] == pytest.approx(mean, rel=1e-12)
+    for ours, theirs in zip(model.weights + model.biases, weights + biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
