@@ -7,8 +7,12 @@ NaN gives NaN. The array kernels choose by an integer code, outside their loops.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numba.np.numpy_support import from_dtype
+from numpy.typing import DTypeLike, NDArray
+
 from hotloop.kernels import custom, scalar
-from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.jit import address, apart, inner, jit
 from hotloop.kernels.simd import cast
 
 IDENTITY, STEP, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, SOFTMAX = range(11)
@@ -99,8 +103,11 @@ def softplus(z):
     return scalar.softplus(z), scalar.sigmoid(z)
 
 
-def _loops(function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The loops of `apply` and `activate` for one activation; Numba cannot cache function arguments.
+_PARTS: dict[int, tuple[Any, Any]] = {}  # for `custom`, by code: values; values and slopes
+
+
+def _loops(code: int, function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The loops of `apply` and `value_and_slope` for one activation; Numba cannot cache function arguments.
 
     In place: where z and a are two pointers to the same row, LLVM's check for overlap takes the loop without vectors.
     """
@@ -115,19 +122,41 @@ def _loops(function: Callable[..., Any]) -> tuple[Callable[..., None], Callable[
         for i in range(n):
             z[i], slope[i] = function(z[i])
 
+    def apply(z, n):
+        values(z, n)
+
+    def activate(z, n, slope):
+        values_and_slopes(z, n, slope)
+
+    _PARTS[code] = apart(apply, function.__name__), apart(activate, function.__name__)
     return values, values_and_slopes
 
 
-_identity_slope = _loops(identity)[1]
-_step, _step_slope = _loops(step)
-_sigmoid, _sigmoid_slope = _loops(sigmoid)
-_tanh, _tanh_slope = _loops(tanh)
-_relu, _relu_slope = _loops(relu)
-_leaky_relu, _leaky_relu_slope = _loops(leaky_relu)
-_elu, _elu_slope = _loops(elu)
-_gelu, _gelu_slope = _loops(gelu)
-_silu, _silu_slope = _loops(silu)
-_softplus, _softplus_slope = _loops(softplus)
+_identity_slope = _loops(IDENTITY, identity)[1]
+_step, _step_slope = _loops(STEP, step)
+_sigmoid, _sigmoid_slope = _loops(SIGMOID, sigmoid)
+_tanh, _tanh_slope = _loops(TANH, tanh)
+_relu, _relu_slope = _loops(RELU, relu)
+_leaky_relu, _leaky_relu_slope = _loops(LEAKY_RELU, leaky_relu)
+_elu, _elu_slope = _loops(ELU, elu)
+_gelu, _gelu_slope = _loops(GELU, gelu)
+_silu, _silu_slope = _loops(SILU, silu)
+_softplus, _softplus_slope = _loops(SOFTPLUS, softplus)
+
+
+_tables: dict[tuple[int, Any], NDArray[np.int64]] = {}  # addresses of the parts, by code and dtype; kept for good
+
+
+def ready(code: int, dtype: DTypeLike) -> int:
+    """What `activate` and `ready_apply` take for a code: most are called by address, to compile only what is used."""
+    if code in (IDENTITY, RELU, SOFTMAX) or code >= custom.LEAST_CODE:
+        return code
+    of = code, np.dtype(dtype)
+    if of not in _tables:
+        kinds = custom.activation_kinds(from_dtype(of[1]))
+        made = np.array([address(part, *kind) for part, kind in zip(_PARTS[code], kinds, strict=True)])
+        _tables.setdefault(of, made)  # another thread may have been faster
+    return int(_tables[of].ctypes.data)
 
 
 @jit
@@ -157,41 +186,6 @@ def apply(code, z, n, a):
         custom.apply(code, a, n)
 
 
-@inner
-def activate(code, z, n, slope):
-    """z[i], slope[i] = f(z[i]), f'(z[i]) for i < n, in place on pointers. SOFTMAX counts as identity."""
-    if code == RELU:
-        _relu_slope(z, n, slope)
-    elif code == SIGMOID:
-        _sigmoid_slope(z, n, slope)
-    elif code == TANH:
-        _tanh_slope(z, n, slope)
-    elif code == STEP:
-        _step_slope(z, n, slope)
-    elif code == LEAKY_RELU:
-        _leaky_relu_slope(z, n, slope)
-    elif code == ELU:
-        _elu_slope(z, n, slope)
-    elif code == GELU:
-        _gelu_slope(z, n, slope)
-    elif code == SILU:
-        _silu_slope(z, n, slope)
-    elif code == SOFTPLUS:
-        _softplus_slope(z, n, slope)
-    else:
-        _identity_slope(z, n, slope)
-        if code >= custom.LEAST_CODE:
-            custom.activate(code, z, n, slope)
-
-
-@jit
-def value_and_slope(code, z, n, a, slope):
-    """a[i] = f(z[i]), slope[i] = f'(z[i]) for i < n; vectors (or pointers), a may be z. SOFTMAX counts as identity."""
-    for i in range(n):
-        a[i] = z[i]
-    activate(code, a, n, slope)
-
-
 @jit
 def softmax(z, n, a):
     """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z."""
@@ -206,3 +200,53 @@ def softmax(z, n, a):
     for j in range(n):
         a[j] /= total
     return largest, total
+
+
+@inner
+def ready_apply(code, z, n):
+    """z[i] = f(z[i]) for i < n, in place on pointers, by a code that is `ready`; SOFTMAX over the row."""
+    if code == RELU:
+        _relu(z, n)
+    elif code == SOFTMAX:
+        softmax(z, n, z)
+    elif code >= custom.LEAST_CODE:
+        custom.apply(code, z, n)
+
+
+@inner
+def activate(code, z, n, slope):
+    """z[i], slope[i] = f(z[i]), f'(z[i]) for i < n, in place on pointers, by a code that is `ready`.
+
+    SOFTMAX counts as identity.
+    """
+    if code == RELU:
+        _relu_slope(z, n, slope)
+    elif code >= custom.LEAST_CODE:
+        custom.activate(code, z, n, slope)
+    else:
+        _identity_slope(z, n, slope)
+
+
+@jit
+def value_and_slope(code, z, n, a, slope):
+    """a[i] = f(z[i]), slope[i] = f'(z[i]) for i < n; vectors (or pointers), a may be z. SOFTMAX counts as identity."""
+    for i in range(n):
+        a[i] = z[i]
+    if code == SIGMOID:
+        _sigmoid_slope(a, n, slope)
+    elif code == TANH:
+        _tanh_slope(a, n, slope)
+    elif code == STEP:
+        _step_slope(a, n, slope)
+    elif code == LEAKY_RELU:
+        _leaky_relu_slope(a, n, slope)
+    elif code == ELU:
+        _elu_slope(a, n, slope)
+    elif code == GELU:
+        _gelu_slope(a, n, slope)
+    elif code == SILU:
+        _silu_slope(a, n, slope)
+    elif code == SOFTPLUS:
+        _softplus_slope(a, n, slope)
+    else:
+        activate(code, a, n, slope)

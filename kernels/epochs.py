@@ -154,15 +154,14 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         r = begin + i
         z, overlap = pointer(work, plan[1, VALUE] + r * stride), pointer(overlaps, r * window)
         row_product(overlap, 1, i, deltas, stride, padded, z, z)
-        network.activate(plan, work, 1, r, r + 1)
         for layer in range(2, layers):
+            network.activate(plan, work, layer - 1, r, r + 1)
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 regularize.drop(plan, work, layer - 1, r, position + i, regular)
             _forward_row(plan, params, work, r, layer, lists, counts)
-            network.activate(plan, work, layer, r, r + 1)
         scale = cast(-rates[min(position + i, rates.shape[0] - 1)], params[0])
         network.output_deltas(plan, work, samples, position - begin, r, r + 1, loss, scale, row_loss)
-        cost = row_loss[r]
+        cost = cast(row_loss[r], scale)
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
             _restrain(rule, plan, work, inputs, lists, r, cost, scale)
@@ -333,7 +332,7 @@ def activate_outputs(code, z, n):
 def predict(net, inputs, begin, end, block, work, out):
     """out[begin:end] = the network's outputs for these rows of the inputs; out (n, n_outputs).
 
-    work holds `block` rows of values by the plan.
+    work holds `block` rows of values by the plan, whose activations are `ready` ones.
     """
     plan, params = net
     X, entry_values, entry_indices, entry_starts = inputs
@@ -355,8 +354,7 @@ def predict(net, inputs, begin, end, block, work, out):
             else:
                 product(x, x_row, 1, rows, plan[layer - 1, WIDTH], weight, padded, padded, bias, 0, z, stride)
             for r in range(rows):
-                row = advance(z, r * stride)
-                activate_outputs(plan[layer, ACTIVATION], row, width)
+                activations.ready_apply(plan[layer, ACTIVATION], advance(z, r * stride), width)
             x, x_row = z, stride
         for r in range(rows):
             for j in range(plan[top, WIDTH]):
@@ -402,12 +400,12 @@ def predict_row(plan, params, x, size, out):
 def total_loss(loss, outputs, targets, labels, weights, delta):
     """Sum of the losses of all rows, float64, each times its weight where there are weights (n,).
 
-    outputs (n, k) logits or predictions, delta (k,) overwritten.
+    loss a `ready` code; outputs (n, k) logits or predictions, delta (k,) overwritten.
     """
     rows, k = outputs.shape
     total = 0.0
     for r in range(rows):
         label = labels[r] if labels.shape[0] > 0 else 0
-        one = losses.row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
+        one = losses.ready_row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
         total += one * (weights[r] if weights.shape[0] > 0 else 1.0)
     return total

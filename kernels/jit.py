@@ -98,6 +98,10 @@ class _Cache(FunctionCache):
 
     _impl_class = _CacheImpl
 
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Without Numba's hash of the function: the folder has one of all sources, and functions differ in name."""
+        return sig, codegen.magic_tuple()
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load machine code. Numba would first load all that compiling needs, for 0.35 s, much of SciPy with it."""
         try:
@@ -237,22 +241,27 @@ def brief(function: F) -> F:
     return jit(function, nogil=False, _nrt=False)
 
 
-def apart(function: F) -> F:
-    """Compile what few runs need as a kernel of its own; kernels `call` it by its `address`, and it returns nothing.
-
-    Compiled into the mini-batch kernel, all rules and ways to regularise took a quarter of its 10 s, although a run
-    uses one of them or none. A call by address costs 2 ns.
-    """
+def part(function: F) -> F:
+    """Compile a function that kernels `call` by its `address`, and that returns nothing."""
     options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher: Any = numba.njit(**options)(function)
+    return cast(F, numba.njit(**options)(function))
+
+
+def apart(function: F, of: str = "") -> F:
+    """Compile what few runs need as a `part`, and keep its machine code in CACHE_FOLDER.
+
+    Compiled into the epoch kernels, all rules and ways to regularise took a quarter of 10 s, all activations and losses
+    another, although a run uses few of them. A call by address costs 2 ns. of: tells functions made by one line apart.
+    """
+    function.__qualname__ += of
+    dispatcher: Any = part(function)
     dispatcher._cache = _Cache(function)
     _KERNELS.append(dispatcher)
     return cast(F, dispatcher)
 
 
-@cache
 def address(part: Any, *kinds: types.Type) -> int:
-    """Where the code of a part `apart` is in this process, for arguments of these types; compiled, or loaded, first."""
+    """Where the code of a `part` is in this process, for arguments of these types; compiled, or loaded, first."""
     part.compile(kinds)
     made = part.overloads[kinds]
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))

@@ -5,8 +5,15 @@ delta[j] = dvalue / dprediction[j] in place. It returns the value in the type of
 outputs divide by k, as PyTorch's "mean" does. delta may be prediction. Rows are vectors or pointers.
 """
 
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba.np.numpy_support import from_dtype
+from numpy.typing import DTypeLike
+
 from hotloop.kernels import activations, custom, scalar
-from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.jit import address, apart, inner, jit
 from hotloop.kernels.simd import (
     LANES,
     cast,
@@ -328,3 +335,48 @@ def row(code, prediction, target, label, k, delta):
     if code == SQUARED_HINGE_CLASS:
         return squared_hinge_class(prediction, label, k, delta)
     return perceptron_class(prediction, label, k, delta)
+
+
+def _part(function: Any, classes: bool = False) -> Any:
+    """A loss for `custom.row`."""
+
+    def by_target(prediction, target, label, k, delta, value):
+        value[0] = function(prediction, target, k, delta)
+
+    def by_class(prediction, target, label, k, delta, value):
+        value[0] = function(prediction, label, k, delta)
+
+    return apart(by_class if classes else by_target, function.__name__)
+
+
+PARTS: dict[int, Any] = {  # by code
+    MSE: _part(mse),
+    MAE: _part(mae),
+    HUBER: _part(huber),
+    HINGE: _part(hinge),
+    SQUARED_HINGE: _part(squared_hinge),
+    LOGISTIC: _part(logistic),
+    CROSS_ENTROPY: _part(cross_entropy),
+    POISSON: _part(poisson),
+    POISSON_RATE: _part(poisson_rate),
+    PERCEPTRON: _part(perceptron),
+    HINGE_CLASS: _part(hinge_class, classes=True),
+    SQUARED_HINGE_CLASS: _part(squared_hinge_class, classes=True),
+    PERCEPTRON_CLASS: _part(perceptron_class, classes=True),
+}
+
+
+@cache
+def ready(code: int, dtype: DTypeLike) -> int:
+    """What `ready_row` takes for a code: all but one loss are called by address, so that only one is compiled."""
+    if code not in PARTS:
+        return code
+    return address(PARTS[code], *custom.loss_kinds(from_dtype(np.dtype(dtype))))
+
+
+@inner
+def ready_row(code, prediction, target, label, k, delta):
+    """`row`, by a code that is `ready`."""
+    if code == CROSS_ENTROPY_CLASS:
+        return cross_entropy_class(prediction, label, k, delta)
+    return custom.row(code, prediction, target, label, k, delta)

@@ -6,6 +6,7 @@ plan (n_layers + 1, 9) int64, one line per layer, line 0 the input:
 
 The workspace keeps for each row of a block the value a = f(z) and the slope f'(z) of each unit;
 the backward pass turns every slope into delta = dloss/dz in place, scaled as the output's delta was.
+Codes of activations and losses are `ready` ones.
 """
 
 from typing import Any, NamedTuple
@@ -267,7 +268,7 @@ def output_delta(plan, work, truth, sample, r, loss, scale):
     softmax = plan[top, ACTIVATION] == activations.SOFTMAX  # without its fused loss: the full Jacobian
     if softmax:
         activations.softmax(a, k, a)
-    value = losses.row(loss, a, target, label, k, delta if softmax else a)
+    value = losses.ready_row(loss, a, target, label, k, delta if softmax else a)
     if weights.shape[0] > 0:
         value *= weights[sample]
         scale *= weights[sample]

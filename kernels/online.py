@@ -13,7 +13,7 @@ from hotloop.kernels import epochs, lazy, network, regularize, updates
 from hotloop.kernels.epochs import all_finite
 from hotloop.kernels.jit import brief, inner
 from hotloop.kernels.network import SLOPE, WIDTH
-from hotloop.kernels.simd import advance, cast, pointer
+from hotloop.kernels.simd import advance, at_address, cast, pointer
 
 # What the book holds, an address and a length each; the arrays must stay alive.
 ARRAYS: tuple[str, ...] = ("plan", "order", "starts", "labels", "ends", "index", "meeting", "codes")  # integers
@@ -27,16 +27,6 @@ _PLACES = range(0, 2 * len(ARRAYS), 2)
 LARGE = 20_000  # parameters, several us of work: from there on the interpreter's lock is free meanwhile
 _release = types.ExternalFunction("PyEval_SaveThread", types.intp())
 _take = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
-
-
-@intrinsic
-def _book(typing, address):
-    """The book at an address, as a pointer."""
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int64)(types.int64), codegen
 
 
 def _make(context, builder, kind, entry, columns):
@@ -86,7 +76,7 @@ def _matrix(typing, entry, columns, like):
 def _open(address, x):
     """What an epoch kernel takes, for an epoch of the one row x; the book lies at this address."""
     real, double, whole, short = x[0], 0.0, np.int64(0), np.int32(0)
-    book = _book(address)
+    book = at_address(address, whole)
     plan = _matrix(advance(book, PLAN), 9, whole)
     codes, constants = _array(advance(book, CODES), whole), _array(advance(book, CONSTANTS), double)
     index, value = _array(advance(book, INDEX), short), _array(advance(book, VALUE), real)
@@ -147,7 +137,7 @@ def _bring(x, address):
 
     Python would take 0.1 us to look, and Numba does not.
     """
-    row = _book(address + 8 * ROW)
+    row = at_address(address + 8 * ROW, address)
     dense = x.strides[0] == x.itemsize or x.shape[0] == 1
     if not (x.shape[0] == row[1] and dense and _address(x) % x.itemsize == 0 and all_finite(x)):
         return False

@@ -126,6 +126,16 @@ def pointer(typing, array, offset):
 
 
 @intrinsic
+def at_address(typing, address, like):
+    """The address as a pointer to elements of the type of `like`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(types.int64, like), codegen
+
+
+@intrinsic
 def advance(typing, base, offset):
     """Pointer `offset` elements further."""
     return base(base, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])

@@ -10,7 +10,8 @@ from numba import types
 from numpy.typing import DTypeLike, NDArray
 
 from hotloop import check
-from hotloop.kernels import activations
+from hotloop.kernels import activations, jit
+from hotloop.kernels.custom import activation_kinds, loss_kinds
 from hotloop.kernels.simd import cast
 
 KINDS = {"float32": types.float32, "float64": types.float64}
@@ -41,16 +42,14 @@ def _compiled(name: str, function: Any) -> Any:
         raise TypeError(f"{name}: got {function!r}, expected a plain Python function: {error}") from error
 
 
-def _address(name: str, signature: Any, function: Callable[..., Any]) -> Any:
-    """The function compiled for C; it must stay alive as long as its address is used."""
+def _address(name: str, kinds: tuple[Any, ...], part: Any) -> int:
+    """Where the code of a part is; the part must stay alive as long as its address is used."""
     try:
-        return numba.cfunc(signature, error_model="numpy")(function)
+        return jit.address(part, *kinds)
     except Exception as error:  # Numba lets through what it meets, an AttributeError of NumPy for one
         lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in nopython")]
         reason = lines[0] if lines else type(error).__name__
-        raise TypeError(
-            f"{name}: Numba cannot compile it for numbers of type {signature.args[0].dtype}: {reason}"
-        ) from error
+        raise TypeError(f"{name}: Numba cannot compile it for numbers of type {kinds[0].dtype}: {reason}") from error
 
 
 class _Constant:
@@ -77,7 +76,7 @@ class Activation(_Constant):
     def __init__(self, value: Callable[..., Any], slope: Callable[..., Any], name: str | None = None) -> None:
         self.value, self.slope = _compiled("value", value), _compiled("slope", slope)
         self.name = str(name or getattr(value, "__name__", "custom"))
-        self._tables: dict[str, tuple[Any, Any, NDArray[np.int64]]] = {}
+        self._tables: dict[str, tuple[Any, Any, NDArray[np.int64]]] = {}  # the parts, and their addresses
 
     def __repr__(self) -> str:
         return f"Activation({self.name})"
@@ -88,21 +87,23 @@ class Activation(_Constant):
         if name not in self._tables:
             value, slope, real = self.value, self.slope, KINDS[name]
 
+            @jit.part
             def apply(z, n):  # type: ignore[no-untyped-def]
                 for i in range(n):
                     z[i] = value(z[i])
 
+            @jit.part
             def activate(z, n, slopes):  # type: ignore[no-untyped-def]
                 for i in range(n):
                     slopes[i] = slope(z[i])
                 for i in range(n):
                     z[i] = value(z[i])
 
-            at = types.CPointer(real)
-            one = _address(f"activation {self.name}", types.void(at, types.intp), apply)
-            both = _address(f"activation {self.name}", types.void(at, types.intp, at), activate)
-            self._tables[name] = one, both, np.array([one.address, both.address])
-            _made[int(self._tables[name][2].ctypes.data)] = self
+            one, both = activation_kinds(real)
+            title = f"activation {self.name}"
+            table = np.array([_address(title, one, apply), _address(title, both, activate)])
+            self._tables[name] = apply, activate, table
+            _made[int(table.ctypes.data)] = self
         return int(self._tables[name][2].ctypes.data)
 
 
@@ -135,7 +136,7 @@ class Loss(_Constant):
         )
         self.row = None if row is None else _compiled("row", row)
         self.name = str(name or getattr(row or value, "__name__", "custom"))
-        self._functions: dict[str, Any] = {}
+        self._functions: dict[str, tuple[Any, int]] = {}  # the part, and its address
 
     def __repr__(self) -> str:
         return f"Loss({self.name})"
@@ -144,14 +145,13 @@ class Loss(_Constant):
         """What stands for it among the codes of losses, for one dtype; compiled when first asked for."""
         name = str(np.dtype(dtype))
         if name not in self._functions:
-            real = KINDS[name]
-            at = types.CPointer(real)
-            signature = real(at, at, types.int64, types.intp, at)
-            self._functions[name] = _address(f"loss {self.name}", signature, self._function(np.dtype(dtype).type))
-            _made[int(self._functions[name].address)] = self
-        return int(self._functions[name].address)
+            part = self._part(np.dtype(dtype).type)
+            at = _address(f"loss {self.name}", loss_kinds(KINDS[name]), part)
+            self._functions[name] = part, at
+            _made[at] = self
+        return self._functions[name][1]
 
-    def _function(self, real: type) -> Callable[..., Any]:
+    def _part(self, real: type) -> Any:
         value: Any = self.value
         slope: Any = self.slope
         row: Any = self.row
@@ -164,25 +164,19 @@ class Loss(_Constant):
             return copied
 
         copy = numba.njit(error_model="numpy")(kept)
-        if self.classes:
 
-            def by_class(prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
-                return row(copy(prediction, k), label, k, numba.carray(delta, (k,)))
+        def by_class(prediction, target, label, k, delta, result):  # type: ignore[no-untyped-def]
+            result[0] = row(copy(prediction, k), label, k, numba.carray(delta, (k,)))
 
-            return by_class
-        if row is not None:
+        def by_row(prediction, target, label, k, delta, result):  # type: ignore[no-untyped-def]
+            result[0] = row(copy(prediction, k), numba.carray(target, (k,)), k, numba.carray(delta, (k,)))
 
-            def by_row(prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
-                return row(copy(prediction, k), numba.carray(target, (k,)), k, numba.carray(delta, (k,)))
-
-            return by_row
-
-        def mean(prediction, target, label, k, delta):  # type: ignore[no-untyped-def]
+        def mean(prediction, target, label, k, delta, result):  # type: ignore[no-untyped-def]
             total, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
             for j in range(k):
                 p, t = prediction[j], target[j]
                 total += value(p, t)
                 delta[j] = slope(p, t) * share
-            return total * share
+            result[0] = total * share
 
-        return mean
+        return jit.part(mean if row is None else (by_class if self.classes else by_row))

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import barrier, epochs, lazy, regularize, steps, updates
+from hotloop.kernels import activations, barrier, epochs, lazy, losses, regularize, steps, updates
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
@@ -120,7 +120,7 @@ class Engine:
         passes: int = 1,
     ) -> None:
         self.n, self.batch_size, self.per_sample = len(rows), batch_size, per_sample
-        self.code = objective.code
+        self.code = losses.ready(objective.code, network.params.dtype)
         self.order = np.arange(self.n)
         layers = len(network.plan) - 1
         regularization = regularization or Regularization()
@@ -133,7 +133,7 @@ class Engine:
             rows = rows.listed()
         self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
-        plan, size = replan(network.plan, objective.activation, block)
+        plan, size = replan(network, objective.activation, block)
         self.network = Network(plan, network.params)
         if per_sample:
             work = entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
@@ -301,19 +301,20 @@ def _sparse_below(width: int, per_sample: bool) -> float:
     return (0.45 if per_sample else 0.4) * (1.0 if width >= 64 else 0.5)
 
 
-def replan(plan: NDArray[np.int64], output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+def replan(network: Network, output: int, rows: int) -> tuple[NDArray[np.int64], int]:
     """The plan of the same network for blocks of `rows` rows and another last activation; the workspace's size.
 
-    The plan is shared by all who asked for it, and not to be changed.
+    Its activations are `ready` for the kernels. The plan is shared by all who asked for it, and not to be changed.
     """
-    return _replanned(plan.tobytes(), len(plan), output, rows)
+    return _replanned(network.plan.tobytes(), len(network.plan), output, rows, network.params.dtype)
 
 
 @lru_cache(maxsize=64)
-def _replanned(lines: bytes, count: int, output: int, rows: int) -> tuple[NDArray[np.int64], int]:
+def _replanned(lines: bytes, count: int, output: int, rows: int, dtype: DTypeLike) -> tuple[NDArray[np.int64], int]:
     plan = np.frombuffer(lines, np.int64).reshape(count, -1)
     sizes = [int(width) for width in plan[:, WIDTH]]
-    return layout.make_plan(sizes, [*plan[1:-1, ACTIVATION], output], bool(plan[1, HAS_BIAS]), rows)
+    codes = [activations.ready(int(code), dtype) for code in (*plan[1:-1, ACTIVATION], output)]
+    return layout.make_plan(sizes, codes, bool(plan[1, HAS_BIAS]), rows)
 
 
 def infer(
@@ -330,12 +331,12 @@ def infer(
     n, k = len(rows), int(network.plan[-1, WIDTH])
     out = np.empty((n, k), network.params.dtype)
     if n <= PREDICT_ROWS:  # one block on this thread: for one row of 64-32-10 6 us instead of 18
-        plan, size = replan(network.plan, output, n)
+        plan, size = replan(network, output, n)
         work_of_one = layout.aligned(size, network.params.dtype)
         epochs.predict(Network(plan, network.params), rows.arrays, 0, n, n, work_of_one, out)
         breathe()
         return out
-    plan, size = replan(network.plan, output, PREDICT_ROWS)
+    plan, size = replan(network, output, PREDICT_ROWS)
     net = Network(plan, network.params)
     per_row = _products(plan)
     threads = max(1, min(threads, n * per_row // THREAD_PAYS, -(-n // PREDICT_ROWS)))

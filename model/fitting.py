@@ -18,6 +18,7 @@ from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
 from hotloop.kernels import epochs as kernels
+from hotloop.kernels import losses
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
@@ -337,6 +338,7 @@ def figures(network: Network, data: Set, threads: int, breathe: Callable[[], Non
     objective = data.objective
     outputs = infer(network, data.rows, objective.activation, threads, breathe)
     delta, weights = np.empty(outputs.shape[1], outputs.dtype), objective.weights
-    total = kernels.total_loss(objective.code, outputs, objective.targets, objective.labels, weights, delta)
+    code = losses.ready(objective.code, outputs.dtype)
+    total = kernels.total_loss(code, outputs, objective.targets, objective.labels, weights, delta)
     loss = total / (float(weights.sum(dtype=np.float64)) if len(weights) else len(outputs))
     return {"loss": loss, **merit.figures(objective.figures, objective, outputs)}

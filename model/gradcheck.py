@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import check
 from hotloop.custom import Activation, Loss
 from hotloop.engine import infer
-from hotloop.kernels import epochs
+from hotloop.kernels import epochs, losses
 from hotloop.mlp import MLP
 from hotloop.trainer import Trainer
 
@@ -153,11 +153,11 @@ def _of_model(model: MLP, X: ArrayLike, y: ArrayLike, trainer: Trainer) -> Itera
     data = trainer._set(twin, X, y)
     _, dweights, dbiases = trainer.gradients(twin, X, y)
     objective, regularization = data.objective, trainer.regularization
-    delta, none = np.empty(twin.sizes[-1]), np.empty(0)
+    code, delta, none = losses.ready(objective.code, twin.dtype), np.empty(twin.sizes[-1]), np.empty(0)
 
     def loss() -> float:
         outputs = infer(twin._network, data.rows, objective.activation, 1)
-        total = epochs.total_loss(objective.code, outputs, objective.targets, objective.labels, none, delta)
+        total = epochs.total_loss(code, outputs, objective.targets, objective.labels, none, delta)
         return float(total) / len(outputs) + regularization.penalty(twin.weights)
 
     kinds = [("weights", twin.weights, dweights), ("biases", twin.biases, dbiases if model.bias else [])]

@@ -11,7 +11,7 @@ import numpy as np
 
 from hotloop import MLP, SGD, Adadelta, Adagrad, Adam, AveragedSGD, Lion, RMSprop, Standardizer, Trainer
 from hotloop.engine import no_lazy_rows
-from hotloop.kernels import jit, lazy
+from hotloop.kernels import activations, jit, lazy, losses
 
 Step = tuple[str, Callable[[], object]]
 
@@ -67,6 +67,7 @@ def _steps() -> Iterator[Step]:
         per_sample, mini_batch = _fitting(1), _fitting(2)
         yield f"{dtype}: first weights", partial(_draw_weights, dtype)
         yield f"{dtype}: standardize", partial(_standardize, dtype)
+        yield f"{dtype}: activations and losses", partial(_functions, np.dtype(dtype))
         yield f"{dtype}: per-sample training", partial(per_sample.fit, model, X, y)
         yield f"{dtype}: mini-batch training", partial(mini_batch.fit, model, X, y)
         for name, rule in OPTIMIZERS.items():
@@ -83,6 +84,13 @@ def _steps() -> Iterator[Step]:
 
 def _fitting(batch_size: int = 2, **options: Any) -> Trainer:
     return Trainer(batch_size=batch_size, epochs=1, progress=False, **options)
+
+
+def _functions(dtype: np.dtype[Any]) -> None:
+    for code in activations.CODES.values():
+        activations.ready(code, dtype)
+    for code in losses.PARTS:
+        losses.ready(code, dtype)
 
 
 def _draw_weights(dtype: str) -> None:

@@ -6,7 +6,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotloop import MLP, engine, inputs, layout
+from hotloop import MLP, Trainer, engine, inputs, layout
 from hotloop.engine import Engine, replan
 from hotloop.kernels import activations, epochs, losses, steps
 from hotloop.kernels.network import Network
@@ -99,6 +99,24 @@ def test_windows_take_the_steps_of_the_twin(
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "softplus", "tanh", "softmax"])
+@pytest.mark.parametrize("sizes", [[9, 4], [9, 6, 4], [9, 6, 5, 4]], ids=str)
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_outputs_with_a_slope_of_their_own(batch_size: int, sizes: list[int], output: str) -> None:
+    model, X, targets = (
+        MLP(sizes, "tanh", output, dtype="float64", seed=4),
+        RNG.normal(size=(30, 9)),
+        RNG.random((30, 4)),
+    )
+    weights, biases = ([part.copy() for part in parts] for parts in (model.weights, model.biases))
+    names = ["tanh"] * (len(sizes) - 2) + [output]
+    mean = reference.train_epoch(weights, biases, names, "mse", X, targets, np.arange(30), batch_size, 0.1)
+    history = Trainer("mse", SGD(lr=0.1), None, batch_size, 1, shuffle=False).fit(model, X, targets)
+    assert history["loss"][0] == pytest.approx(mean, rel=1e-12)
+    for ours, theirs in zip(model.weights + model.biases, weights + biases, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pieces_do_not_change_a_bit(dtype: str) -> None:
     whole, parts = Kit([9, 6, 4], dtype, 1), Kit([9, 6, 4], dtype, 1)
@@ -163,7 +181,7 @@ def test_predict_is_the_twins_forward(name: str, dtype: str) -> None:
     for part in model.biases:
         part[:] = RNG.normal(size=part.shape)
     out, block = np.full((70, 5), np.nan, dtype), 16
-    plan, size = replan(model._network.plan, activations.CODES[name], block)
+    plan, size = replan(model._network, activations.CODES[name], block)
     work = layout.aligned(size, dtype)
     epochs.predict(Network(plan, model.params), inputs.dense(X).arrays, 0, 41, block, work, out)
     assert np.isnan(out[41:]).all()
@@ -184,7 +202,7 @@ def test_one_row_is_predicted_as_many_are(name: str, dtype: str) -> None:
     model = MLP([9, 17, 5], name if name != "softmax" else "tanh", name, dtype=dtype, seed=2)
     X, out = RNG.normal(size=(70, 9)).astype(dtype), np.empty(5, dtype)
     expected = model.forward(X)
-    plan, size = replan(model._network.plan, activations.CODES[name], 1)
+    plan, size = replan(model._network, activations.CODES[name], 1)
     for x, row in zip(X, expected, strict=True):
         assert epochs.predict_row(plan, model.params, x, size, out) == row.argmax()
         assert out.tobytes() == row.tobytes()
@@ -207,7 +225,7 @@ def test_total_loss_of_rows(loss: str, dtype: str) -> None:
     outputs, targets = RNG.uniform(0.1, 2, (6, 3)).astype(dtype), RNG.integers(0, 2, (6, 3)).astype(dtype)
     if loss.endswith("hinge"):
         targets = targets * 2 - 1
-    code = losses.POISSON_RATE if loss == "poisson_rate" else losses.CODES[loss]
+    code = losses.ready(losses.POISSON_RATE if loss == "poisson_rate" else losses.CODES[loss], dtype)
     kept = outputs.copy()
     each = [reference.LOSSES[loss](p, t)[0] for p, t in zip(outputs, targets, strict=True)]
     for weights in (np.empty(0, dtype), RNG.uniform(0, 3, 6).astype(dtype)):
@@ -222,6 +240,7 @@ def test_total_loss_of_rows(loss: str, dtype: str) -> None:
 def test_total_loss_of_classes(loss: str, dtype: str) -> None:
     outputs, labels = RNG.normal(size=(6, 3)).astype(dtype), RNG.integers(0, 3, 6).astype(np.int32)
     delta, none = np.empty(3, dtype), np.empty((0, 3), dtype)
-    total = epochs.total_loss(losses.CLASS_CODES[loss], outputs, none, labels, none.reshape(-1), delta)
+    code = losses.ready(losses.CLASS_CODES[loss], dtype)
+    total = epochs.total_loss(code, outputs, none, labels, none.reshape(-1), delta)
     expected = sum(reference.CLASS_LOSSES[loss](p, int(t))[0] for p, t in zip(outputs, labels, strict=True))
     assert total == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)

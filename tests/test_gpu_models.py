@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hotloop import MLP, SGD, Trainer
-from hotloop.engine import replan
 from hotloop.kernels import updates
+from hotloop.kernels.network import ACTIVATION
 from hotloop.objectives import bind
 from hotloop.optimizers import Adam, Optimizer
 
@@ -39,7 +39,9 @@ def members(seeds: range) -> list[MLP]:
 
 def plans_and_params(models):
     objectives = [bind(None, model, LABELS, len(X)) for model in models]
-    plans = [replan(m._network.plan, o.activation, 1)[0] for m, o in zip(models, objectives, strict=True)]
+    plans = [model._network.plan.copy() for model in models]
+    for plan, objective in zip(plans, objectives, strict=True):
+        plan[-1, ACTIVATION] = objective.activation
     return plans, np.concatenate([model.params for model in models]), objectives[0].code
 
 

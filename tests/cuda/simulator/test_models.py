@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hotloop import MLP, SGD, Trainer, layout
-from hotloop.engine import replan
 from hotloop.kernels import updates
 from hotloop.kernels.cuda import models
 from hotloop.kernels.cuda.models import train_models
+from hotloop.kernels.network import ACTIVATION
 from hotloop.objectives import bind
 from hotloop.optimizers import Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, RMSprop
 
@@ -21,7 +21,9 @@ TARGETS = RNG.normal(size=(N, 2)).astype(np.float32)
 def described(model, y, loss=None):
     """The plan, loss code and parameters that train_models wants of an MLP."""
     objective = bind(loss, model, y, N)
-    return replan(model._network.plan, objective.activation, 1)[0], objective.code, model.params
+    plan = model._network.plan.copy()
+    plan[-1, ACTIVATION] = objective.activation
+    return plan, objective.code, model.params
 
 
 def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, X=X, **options):
