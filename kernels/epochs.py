@@ -278,10 +278,11 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
 @inner
 def _step(net, rule, regular, lr, scratch, thread, threads):
     """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
-    grad, squares, meeting, params = rule.grad, scratch.squares, scratch.meeting, net.params
-    _, _, begin, end = regularize.share(params.shape[0], squares.shape[0], thread, threads)
-    regularize.bound_gradient(net, grad, squares, regular, meeting, thread, threads)
-    steps.apply(rule, params, begin, end, lr)
+    grad, squares, meeting = rule.grad, scratch.squares, scratch.meeting
+    if regular.parts.bound_gradient != 0:
+        regularize.bound_gradient(net, grad, squares, regular, meeting, thread, threads)
+        barrier.wait(meeting, threads)
+    steps.apply_share(rule, net, lr, thread, threads)
     barrier.wait(meeting, threads)
     if thread == 0:
         steps.tick(rule)

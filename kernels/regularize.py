@@ -214,10 +214,9 @@ def add_noise(plan, work, r, position, regular):
 
 @inner
 def bound_gradient(net, grad, squares, regular, meeting, thread, threads):
-    """Add the penalties to the gradient and clip it, if anything asks for it; each thread its share."""
-    if regular.parts.bound_gradient != 0:
-        plan, params = net
-        call(regular.parts.bound_gradient, (plan, params, grad, squares, regular, meeting, thread, threads))
+    """Add the penalties to the gradient and clip it, where anything asks for it; each thread its share."""
+    plan, params = net
+    call(regular.parts.bound_gradient, (plan, params, grad, squares, regular, meeting, thread, threads))
 
 
 @inner

@@ -11,9 +11,11 @@ from numba import carray, types
 from numba.np.numpy_support import from_dtype
 from numpy.typing import DTypeLike
 
-from hotloop.kernels import updates
+from hotloop.kernels import network, updates
 from hotloop.kernels.jit import address, apart, call, inner, inner_with_arrays
 from hotloop.kernels.simd import cast, pointer
+
+CHUNK = 2048  # parameters whose gradients are still in the first-level cache when they are set to zero
 
 
 class Memory(NamedTuple):
@@ -132,13 +134,31 @@ def apply(rule, params, begin, end, lr):
     """Move params[begin:end] by the gradient, and set the gradient back to zero; the clock is left to `tick`."""
     if rule.part == 0:
         return
-    grad, clock, n = pointer(rule.grad, begin), rule.clock, end - begin
+    clock = rule.clock
     step, power1, power2 = clock[0] + 1.0, clock[1] * rule.beta1, clock[2] * rule.beta2
-    memory = Memory(pointer(params, begin), grad, pointer(rule.first, begin), pointer(rule.second, begin))
     numbers = Numbers(lr, rule.beta1, rule.beta2, rule.eps, rule.weight_decay, step, power1, power2)
-    call(rule.part, (memory, n, numbers))
-    for i in range(n):
-        grad[i] = cast(0.0, grad[i])
+    for at in range(begin, end, CHUNK):
+        n, grad = min(CHUNK, end - at), pointer(rule.grad, at)
+        memory = Memory(pointer(params, at), grad, pointer(rule.first, at), pointer(rule.second, at))
+        call(rule.part, (memory, n, numbers))
+        for i in range(n):
+            grad[i] = cast(0.0, grad[i])
+
+
+@inner
+def apply_share(rule, net, lr, thread, threads):
+    """`apply` to this thread's share of every layer: the weights whose gradients it has summed, see network.accumulate.
+
+    What another core has written comes slowly: with shares of equal size 784-128-10 with batch 32 and Adam took 3.1 us
+    a sample on two threads, with these 2.7. Gradients that were bounded in other shares need a barrier before.
+    """
+    plan, params = net
+    for layer in range(1, plan.shape[0]):
+        units, padded = plan[layer - 1, network.WIDTH], plan[layer, network.PADDED]
+        first, last = network._share(units, thread, threads)
+        last += 1 if thread == threads - 1 else 0  # the bias, which follows the weights
+        weight = plan[layer, network.WEIGHT]
+        apply(rule, params, weight + first * padded, weight + last * padded, lr)
 
 
 @inner

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from reference import Array
 
-from hotloop.kernels import steps, updates
+from hotloop import layout
+from hotloop.kernels import network, steps, updates
 
 RANGE = 5, 38  # of 50 parameters
 LR = 0.05
@@ -29,9 +30,14 @@ def apply(rule, params, begin, end, lr):
     steps.apply(rule, params, begin, end, lr)
 
 
-def drawn(dtype: str) -> list[Array]:
+@numba.njit
+def apply_share(rule, plan, params, lr, thread, threads):
+    steps.apply_share(rule, network.Network(plan, params), lr, thread, threads)
+
+
+def drawn(dtype: str, n: int = 50) -> list[Array]:
     """Parameters, gradient and two memories."""
-    arrays = [np.random.default_rng(i).normal(size=50).astype(dtype) for i in range(4)]
+    arrays = [np.random.default_rng(i).normal(size=n).astype(dtype) for i in range(4)]
     return [*arrays[:2], *(np.abs(memory) for memory in arrays[2:])]
 
 
@@ -54,6 +60,19 @@ def test_a_step_is_that_of_its_rule(name: str, dtype: str) -> None:
         np.testing.assert_allclose(found, exact, rtol=4 * np.finfo(dtype).eps)
         assert found[: RANGE[0]].tobytes() == exact[: RANGE[0]].tobytes()
         assert found[RANGE[1] :].tobytes() == exact[RANGE[1] :].tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("sizes", [[70, 150, 3], [1, 1], [40, 17, 33, 1]], ids=str)
+def test_shares_make_a_whole_step(sizes: list[int], threads: int) -> None:
+    """Every parameter is moved once, in more than one CHUNK; and its gradient set to zero."""
+    plan, _ = layout.make_plan(sizes, [0] * (len(sizes) - 1), True, 1)
+    n = layout.parameter_count(sizes)
+    ours, theirs = drawn("float32", n), drawn("float32", n)
+    for thread in range(threads):
+        apply_share(make_rule(updates.ADAM, ours), plan, ours[0], LR, thread, threads)
+    apply(make_rule(updates.ADAM, theirs), theirs[0], 0, n, LR)
+    assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs] and not ours[1].any()
 
 
 def test_without_an_address_nothing_moves() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 
-from hotloop import MLP, SGD, CosineDecay, DivergenceWarning, EarlyStopping, History, Trainer, engine
+from hotloop import MLP, SGD, Callback, CosineDecay, DivergenceWarning, EarlyStopping, History, Trainer, engine
 from hotloop.data import load_digits
 from hotloop.kernels import epochs as kernels
 from hotloop.kernels import random
@@ -371,6 +371,24 @@ def test_overflow_ends_the_training_with_finite_weights(batch_size: int | None, 
     if history.epochs == 1:
         assert model.params.tobytes() == before
     assert len({len(column) for column in history.values()}) == 1  # one entry for each epoch
+
+
+@pytest.mark.parametrize("callbacks", [(), (Callback(),)], ids=["alone", "watched"])
+def test_a_weight_that_no_loss_shows_is_found_too(callbacks: tuple[Callback, ...]) -> None:
+    """The weights of a feature that is always zero: no product of sparse rows meets them."""
+    rows = np.eye(8, 16, dtype=np.float32)[np.arange(40) % 8]
+    model = MLP([16, 64, 1], seed=1)
+
+    def schedule(epoch: int, epochs: int) -> float:
+        if epoch == 2:
+            model.weights[0][12] = np.nan
+        return 1.0
+
+    trainer = Trainer(optimizer=SGD(0.01), schedule=schedule, batch_size=4, epochs=6, callbacks=callbacks)
+    with pytest.warns(DivergenceWarning, match="training diverged in epoch"):
+        history = trainer.fit(model, rows, np.ones(40))
+    assert history.stopped == "diverged" and history.epochs == 3
+    assert np.isfinite(history["loss"]).all() and np.isfinite(model.params).all()
 
 
 def test_a_divergence_that_is_an_error_leaves_finite_weights_too() -> None:
