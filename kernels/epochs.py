@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, sparse, steps, updates
+from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, shares, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product, row_product
 from hotloop.kernels.jit import inner, inner_with_arrays, jit
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
@@ -30,7 +30,7 @@ class Scratch(NamedTuple):
     table: Any  # (n_features window,), zero: see sparse.overlaps; (0,) unless rows are listed
     squares: Any  # sums of the gradient's squares, see regular; of the parameters' dtype
     total: Any  # (1,) float64, the sum of the losses since it was last set to zero: one chain, however long the pieces
-    meeting: Any  # (barrier.APART (threads + 1),) int64, the counters of the barrier and of turns
+    meeting: Any  # (barrier.APART (threads + 1),) int64, the counters of the barrier, of turns and of shares
     lazy: lazy.Lazy  # what the first layer remembers where only the rows that a batch meets are moved
 
 
@@ -248,12 +248,10 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
     total = 0.0
     for first in range(0, rows, BLOCK):
         some = min(BLOCK, rows - first)
-        share = -(-some // (threads * TILE_ROWS)) * TILE_ROWS  # whole tiles for each thread
-        begin, end = min(some, thread * share), min(some, (thread + 1) * share)
+        share = shares.of_thread(meeting, thread, threads)
+        begin, end = shares.bounds(some, share, TILE_ROWS)
         if inputs == network.ZEROS:
-            network.forward_zeros(
-                plan, params, work, samples, position + first, begin, end, some, meeting, thread, threads
-            )
+            network.forward_zeros(plan, params, work, samples, position + first, some, share, meeting, thread, threads)
         else:
             network.load_rows(plan, work, lists, samples, inputs, position + first, begin, end)
             if regular.noise > 0.0:
@@ -270,7 +268,9 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
         if thread == 0:
             for r in range(some):
                 total += row_loss[r]
-        network.accumulate(plan, into, work, lists, inputs, some, thread, threads)
+        began = shares.clock()
+        network.accumulate(plan, into, work, lists, inputs, some, share)
+        shares.note(meeting, thread, share, began)
         barrier.wait(meeting, threads)
     return total
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from hotloop.kernels import activations, barrier, losses, sparse
 from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
 from hotloop.kernels.jit import inner
-from hotloop.kernels.simd import LANES, advance, cast, make_buffer, pointer, prefetch_second
+from hotloop.kernels.shares import bounds
+from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, make_buffer, pointer, prefetch_second
 
 WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(9)
 
@@ -147,21 +148,15 @@ def forward(plan, params, work, lists, listed, layer, begin, end):
 
 
 @inner
-def _share(width, thread, threads):
-    """The input features of one thread, in whole lines of 16."""
-    lines = (width + LANES - 1) // LANES
-    return lines * thread // threads * LANES, min(width, lines * (thread + 1) // threads * LANES)
-
-
-@inner
-def forward_zeros(plan, params, work, samples, position, begin, end, rows, turns, thread, threads):
-    """All rows of the block through the first layer, skipping zeros: z, and for the rows begin .. end their values.
+def forward_zeros(plan, params, work, samples, position, rows, share, turns, thread, threads):
+    """All rows of the block through the first layer, skipping zeros: z, and for this share of them their values.
 
     Each thread has its features, whose weights only it reads and moves: weights that another core has moved come slowly
     (784-128-10, two threads, 128 rows: 1.2 us a sample instead of 1.6). The threads add to
     the sums in turn, TURN rows each time, so that these are the ascending chains that they are on one thread.
     """
-    first, last = _share(plan[0, WIDTH], thread, threads)
+    begin, end = bounds(rows, share, TILE_ROWS)
+    first, last = bounds(plan[0, WIDTH], share, LANES)
     x_row, stride, padded = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED]
     x, z = pointer(work, plan[0, VALUE] + first), pointer(work, plan[1, VALUE])
     weight, bias = pointer(params, plan[1, WEIGHT] + first * padded), pointer(params, plan[1, BIAS])
@@ -300,7 +295,7 @@ def backward(plan, params, work, begin, end):
 
 
 @inner
-def accumulate(plan, into, work, lists, inputs, rows, share, shares):
+def accumulate(plan, into, work, lists, inputs, rows, share):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
     Dividing layers by columns instead, so that each core keeps to its own weights, was 1.5 times slower on 784-128-10
@@ -314,16 +309,16 @@ def accumulate(plan, into, work, lists, inputs, rows, share, shares):
         units, x_row = plan[below, WIDTH], plan[below, STRIDE]
         x = pointer(work, plan[below, VALUE])
         if layer > 1 or inputs == ALL:
-            begin, end = units * share // shares, units * (share + 1) // shares
+            begin, end = bounds(units, share, 1)
             part = advance(weight, begin * padded)
             product(advance(x, begin), 1, x_row, end - begin, rows, delta, stride, padded, part, padded, part, padded)
         elif inputs == ZEROS:
-            first, last = _share(units, share, shares)
+            first, last = bounds(units, share, LANES)
             sparse.update_zeros(x, x_row, rows, first, last, delta, stride, weight, padded, padded)
         else:
             blocks = sparse.blocks_of(units, padded)
-            first, last = blocks * share // shares, blocks * (share + 1) // shares
+            first, last = bounds(blocks, share, 1)
             entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
             sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
-        if share == shares - 1 and plan[layer, HAS_BIAS] != 0:
+        if share[1] == share[2] and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, padded, advance(into, plan[layer, BIAS]))

@@ -87,8 +87,7 @@ class Fitting:
         known = 0 if chunks else trainer.epochs * self.steps
         self.rates = course.rates if course else Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
         self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
-        self.kept = model.params.copy()  # what to go back to: see _reason
-        self.start = np.empty_like(model.params)  # those before the running epoch
+        self.start = self.kept = model.params.copy()  # before the running epoch, and what to go back to: see _reason
         self.constant_loss = training.objective.constant_loss()
         self.best_score, self.waited = math.inf, 0
         self.step, self.passes, self.total = 0, 0, 0.0  # steps taken, passes over rows done, losses of this epoch
@@ -163,7 +162,7 @@ class Fitting:
         else:
             self._compile()
         self.step, self.passes = course.step, course.passes
-        self.start[:] = self.model.params
+        self.start = self.model.params.copy()
         self.total, self.live.samples = 0.0, 0
         try:
             with Interrupts() as self.interrupts:
@@ -260,7 +259,8 @@ class Fitting:
     def _epoch(self, epoch: int) -> str:
         """Train one epoch and write it down; the reason to stop, or nothing."""
         live = self.live
-        self.start[:] = self.model.params
+        if epoch > 0:
+            self.start = self.model.params.copy()
         began = time.perf_counter()
         self.total, live.epoch, live.samples, whole = 0.0, epoch, 0, True
         for data in self.chunks.epoch(epoch, lambda: self._ended(epoch)) if self.chunks else [self.training]:
@@ -297,11 +297,11 @@ class Fitting:
         score = early.score(row[early.monitor]) if early else row["loss"]
         if score < self.best_score - (early.min_delta if early else 0.0):
             self.best_score, self.waited = score, 0
-            self.kept[:] = self.learned if early else self.start
+            self.kept = self.learned.copy() if early else self.start
         else:
             self.waited += 1
         if early and early.reached(row[early.monitor]):
-            self.kept[:] = self.learned
+            self.kept = self.learned.copy()
             return "target"
         if early and self.waited >= early.patience:
             return "early stopping"
