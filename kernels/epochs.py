@@ -282,7 +282,7 @@ def _step(net, rule, regular, lr, scratch, thread, threads):
     if regular.parts.bound_gradient != 0:
         regularize.bound_gradient(net, grad, squares, regular, meeting, thread, threads)
         barrier.wait(meeting, threads)
-    steps.apply_share(rule, net, lr, thread, threads)
+    steps.apply_share(rule, net, lr, shares.of_thread(meeting, thread, threads))
     barrier.wait(meeting, threads)
     if thread == 0:
         steps.tick(rule)

@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 
 from hotloop.kernels import network, updates
 from hotloop.kernels.jit import address, apart, call, inner, inner_with_arrays
-from hotloop.kernels.simd import cast, pointer
+from hotloop.kernels.shares import bounds
+from hotloop.kernels.simd import LANES, cast, pointer
 
 CHUNK = 2048  # parameters whose gradients are still in the first-level cache when they are set to zero
 
@@ -146,8 +147,8 @@ def apply(rule, params, begin, end, lr):
 
 
 @inner
-def apply_share(rule, net, lr, thread, threads):
-    """`apply` to this thread's share of every layer: the weights whose gradients it has summed, see network.accumulate.
+def apply_share(rule, net, lr, share):
+    """`apply` to one thread's share of every layer: the weights whose gradients it has summed, see network.accumulate.
 
     What another core has written comes slowly: with shares of equal size 784-128-10 with batch 32 and Adam took 3.1 us
     a sample on two threads, with these 2.7. Gradients that were bounded in other shares need a barrier before.
@@ -155,8 +156,8 @@ def apply_share(rule, net, lr, thread, threads):
     plan, params = net
     for layer in range(1, plan.shape[0]):
         units, padded = plan[layer - 1, network.WIDTH], plan[layer, network.PADDED]
-        first, last = network._share(units, thread, threads)
-        last += 1 if thread == threads - 1 else 0  # the bias, which follows the weights
+        first, last = bounds(units, share, LANES)
+        last += 1 if share[1] == share[2] else 0  # the bias, which follows the weights
         weight = plan[layer, network.WEIGHT]
         apply(rule, params, weight + first * padded, weight + last * padded, lr)
 

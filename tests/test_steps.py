@@ -31,8 +31,8 @@ def apply(rule, params, begin, end, lr):
 
 
 @numba.njit
-def apply_share(rule, plan, params, lr, thread, threads):
-    steps.apply_share(rule, network.Network(plan, params), lr, thread, threads)
+def apply_share(rule, plan, params, lr, share):
+    steps.apply_share(rule, network.Network(plan, params), lr, share)
 
 
 def drawn(dtype: str, n: int = 50) -> list[Array]:
@@ -70,7 +70,7 @@ def test_shares_make_a_whole_step(sizes: list[int], threads: int) -> None:
     n = layout.parameter_count(sizes)
     ours, theirs = drawn("float32", n), drawn("float32", n)
     for thread in range(threads):
-        apply_share(make_rule(updates.ADAM, ours), plan, ours[0], LR, thread, threads)
+        apply_share(make_rule(updates.ADAM, ours), plan, ours[0], LR, (thread, thread + 1, threads))
     apply(make_rule(updates.ADAM, theirs), theirs[0], 0, n, LR)
     assert [array.tobytes() for array in ours] == [array.tobytes() for array in theirs] and not ours[1].any()
 
