@@ -23,8 +23,8 @@ from hotloop.kernels import epochs, simd
 from hotloop.machine import simd_features
 
 BITS = {
-    "per-sample float32": "1431a9784e38a5b9",
-    "per-sample float64": "bffcdc7eed00f109",
+    "per-sample float32": "c2412ab8b286565c",
+    "per-sample float64": "43fdb67fc3a6b1e7",
     "mini-batch float32": "fcbcfdd218240123",
     "mini-batch float64": "2968bb481a185110",
     "momentum float32": "192875fd554e0db6",
