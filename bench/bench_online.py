@@ -58,7 +58,7 @@ class Way:
         )
 
 
-WAYS = [Way(), Way((32,)), Way((32,), Adam())]
+WAYS = [Way(), Way((), Adam()), Way((32,)), Way((32,), Adam())]
 
 
 def make_stream(rows: int) -> tuple[Array, Array]:
