@@ -69,6 +69,19 @@ def test_a_hundred_steps_like_the_processors(batch_size: int, optimizer: Optimiz
         np.testing.assert_allclose(losses[m], trainer.fit(model, X, LABELS)["loss"], rtol=1e-5, err_msg=str(m))
 
 
+def test_regularised_like_the_processors() -> None:
+    from hotloop.kernels.cuda import train_models
+
+    models, options = members(range(4)), {"batch_size": 32, "epochs": 2}
+    regular = {"l1": 1e-4, "l2": 1e-3, "clip_value": 0.1, "clip_norm": 0.5, "max_norm": 1.0, "input_noise": 0.1}
+    plans, params, code = plans_and_params(models)
+    trained = train_models(plans, params, X, LABELS, loss=code, lr=0.05, seed=np.arange(4), **options, **regular)
+    losses = trained.losses.copy_to_host()
+    for m, model in enumerate(models):
+        trainer = Trainer(optimizer=SGD(lr=0.05), seed=m, progress=False, **options, **regular)
+        np.testing.assert_allclose(losses[m], trainer.fit(model, X, LABELS)["loss"], rtol=1e-4, err_msg=str(m))
+
+
 def test_the_order_of_the_samples_is_the_processors() -> None:
     from hotloop.kernels import random as cpu
     from hotloop.kernels.cuda import random

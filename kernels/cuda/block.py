@@ -18,11 +18,11 @@ from numba import uint32 as U  # noqa: N812 - in every index
 from hotloop.kernels import activations as codes
 from hotloop.kernels.cuda import losses
 from hotloop.kernels.cuda.activations import activate, softmax
-from hotloop.kernels.cuda.random import words
-from hotloop.kernels.cuda.regularize import HALVES, UNITS, drawn, fate
+from hotloop.kernels.cuda.random import normal, words
+from hotloop.kernels.cuda.regularize import HALVES, UNITS, clipped, drawn, fate, penalised, shrink
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.vectors import load4, store4
-from hotloop.kernels.random import DROPOUT
+from hotloop.kernels.random import DROPOUT, NOISE
 
 (
     WIDTH,  # units
@@ -152,6 +152,64 @@ def drop(lines, first, layers, layer, w, rows, share, seed, epoch, position):
             if number > U(0):  # the input has no slopes
                 w[lines[layer, SLOPE] + at + U(lane)] *= factor
         t = U(t + U(cuda.blockDim.x))
+
+
+@device
+def add_noise(lines, first, w, rows, deviation, seed, epoch, position):
+    """Add normal noise to the inputs, as `hotloop.kernels.regularize.add_noise`; row 0 is at `position`."""
+    width, ld = lines[first, WIDTH], lines[first, LD]
+    t = U(cuda.threadIdx.x)
+    while t < width * rows:
+        r = t // width
+        c = t - r * width
+        draw = normal(seed, NOISE, epoch, int64(position + r) * int64(width) + int64(c))
+        w[lines[first, VALUE] + r * ld + c] += float32(deviation * draw)
+        t = U(t + U(cuda.blockDim.x))
+
+
+@device
+def bound_gradient(lines, first, layers, p, grad, w, bounds):
+    """Penalise and clip the gradient at p[grad:]; return the factor that keeps its norm to its bound.
+
+    bounds: l1, l2, clip_value, clip_norm; 0 for none. w: room for a number of each thread.
+    """
+    l1, l2, value, norm = bounds[0], bounds[1], bounds[2], bounds[3]
+    thread, threads, total = U(cuda.threadIdx.x), U(cuda.blockDim.x), float32(0)
+    for layer in range(first + U(1), first + layers + U(1)):
+        bias, end = lines[layer, BIAS], lines[layer, BIAS] + lines[layer, LD]
+        i = lines[layer, WEIGHT] + thread
+        while i < end:
+            g = p[grad + i]
+            if i < bias:
+                g = penalised(g, p[i], l1, l2)
+            if value > float32(0):
+                g = clipped(g, value)
+            p[grad + i] = g
+            total = fma(g, g, total)
+            i = U(i + threads)
+    w[thread] = total
+    cuda.syncthreads()
+    total = float32(0)
+    for t in range(threads):
+        total += w[t]
+    return shrink(total, norm) if norm > float32(0) else float32(1)
+
+
+@device
+def limit_norms(lines, first, layers, p, bound):
+    """Scale the weights into every unit down to a norm of `bound`; a thread has a unit."""
+    for layer in range(first + U(1), first + layers + U(1)):
+        c, ld, bias = U(cuda.threadIdx.x), lines[layer, LD], lines[layer, BIAS]
+        while c < lines[layer, WIDTH]:
+            square, i = float32(0), lines[layer, WEIGHT] + c
+            while i < bias:
+                square = fma(p[i], p[i], square)
+                i = U(i + ld)
+            factor, i = shrink(square, bound), lines[layer, WEIGHT] + c
+            while i < bias:
+                p[i] *= factor
+                i = U(i + ld)
+            c = U(c + U(cuda.blockDim.x))
 
 
 @device

@@ -40,7 +40,7 @@ class _Group(NamedTuple):
     rows_each: int
     params_shared: bool
     work_shared: bool
-    drops: bool  # some units
+    variant: tuple[bool, ...]  # whether some drop units, have bounds, have noise
     threads: int
     kilobytes: int  # of shared memory, the class
 
@@ -91,7 +91,9 @@ def _threads(lines: np.ndarray, rows: int, rows_each: int) -> int:
     return int(min(MOST_THREADS, max(32, -(-tiles // 32) * 32)))
 
 
-def _place(lines: np.ndarray, size: int, room: int, rows: int, copies: int, threads: int | None, drops: bool) -> _Model:
+def _place(
+    lines: np.ndarray, size: int, room: int, rows: int, copies: int, threads: int | None, variant: tuple[bool, ...]
+) -> _Model:
     """Where a model's parameters and rows lie, and with which others it is launched."""
     rows_each = 4 if rows % 4 == 0 else 1
     threads = threads or _threads(lines, rows, rows_each)
@@ -101,7 +103,7 @@ def _place(lines: np.ndarray, size: int, room: int, rows: int, copies: int, thre
     needed = 4 * (floats[1] * work_shared + floats[0] * params_shared)
     kilobytes = next((size for size in CLASSES if needed <= size << 10), limit >> 10)
     quads = lines[:, block.QUADS].astype(np.int64)
-    group = _Group(rows_each, params_shared, work_shared, drops, threads, kilobytes)
+    group = _Group(rows_each, params_shared, work_shared, variant, threads, kilobytes)
     return _Model(group, floats, int((quads[1:] * quads[:-1]).sum()))
 
 
@@ -179,22 +181,18 @@ def _tables(
     rows: int,
     copies: int,
     threads: int | None,
+    variant: tuple[bool, ...],
 ) -> tuple[np.ndarray, np.ndarray, list[_Model]]:
     """The table of the models, the lines of their layers (equal plans share them), and where each lies."""
     table, models = np.zeros((len(plans), train.MODEL_FIELDS), np.uint32), []
     known: dict[bytes, tuple[int, int, int, _Model]] = {}
-    drops = bool(shares.any())
     lines: list[np.ndarray] = []
     for m, plan in enumerate(plans):
         key = plan.tobytes()
         if key not in known:
             some, size, room = lay_out(plan, rows)
-            known[key] = (
-                sum(map(len, lines)),
-                size,
-                len(plan) - 1,
-                _place(some, size, room, rows, copies, threads, drops),
-            )
+            model = _place(some, size, room, rows, copies, threads, variant)
+            known[key] = sum(map(len, lines)), size, len(plan) - 1, model
             lines.append(some)
         begin, size, layers, model = known[key]
         table[m] = begin, layers, codes[m], size, rows, *shares[m]
@@ -228,6 +226,15 @@ def _shares(dropout: Any, input_dropout: Any, count: int) -> np.ndarray:
     return np.round(np.stack(shares, axis=1) * HALVES).astype(np.int64)
 
 
+def _bounds(count: int, **given: Any) -> np.ndarray:
+    """(n_models, len(given)): a number of each kind for each model."""
+    columns = [_per_model(values, count, name, np.float64) for name, values in given.items()]
+    for name, column in zip(given, columns, strict=True):
+        if not (column >= 0.0).all() or not np.isfinite(column).all():
+            raise ValueError(f"{name} must be finite and at least 0, not {column.min()} to {column.max()}")
+    return np.stack(columns, axis=1)
+
+
 def _orders(seeds: np.ndarray, epoch: int, epochs: int, n: int, shuffle: bool, stream: Any) -> Any:
     """The order of the samples, for each seed and epoch."""
     if not shuffle:
@@ -257,6 +264,12 @@ def train_models(
     weight_decay: float = 0.0,
     dropout: Any = 0.0,
     input_dropout: Any = 0.0,
+    input_noise: Any = 0.0,
+    l1: Any = 0.0,
+    l2: Any = 0.0,
+    clip_value: Any = 0.0,
+    clip_norm: Any = 0.0,
+    max_norm: Any = 0.0,
     first: Any = None,
     second: Any = None,
     epoch: int = 0,
@@ -278,6 +291,8 @@ def train_models(
     rule: a code of `updates`; beta1, beta2, eps and weight_decay are what its formulas call so.
     dropout, input_dropout: the shares of the hidden units and of the inputs dropped in a step; one, or one for each
     model; those that stay are scaled by 1 / (1 - share).
+    input_noise, l1, l2, clip_value, clip_norm, max_norm: as `Trainer` has them, 0 for none; one, or one for each model.
+    A penalty or a bound in one sends the steps of all by way of a gradient; its norm is summed in an order of its own.
     epoch, first, second: go on after so many epochs with what a call before gave back.
     threads: of a block, a multiple of 32. stream: numba-cuda's, PyTorch's, CuPy's, or a handle; nothing waits for it.
     Raises ValueError for arguments that do not fit together, RuntimeError where there is no GPU.
@@ -301,7 +316,8 @@ def train_models(
     starts = np.cumsum([0, *(int(plan[-1, BIAS] + plan[-1, PADDED]) for plan in plans)])
     rates = _rates(lr, count, epochs, n, batch_size, weight_decay)
     seeds = _per_model(seed, count, "seed", np.int64)
-    shares = _shares(dropout, input_dropout, count)
+    shares, noise = _shares(dropout, input_dropout, count), _bounds(count, input_noise=input_noise)[:, 0]
+    bounds = _bounds(count, l1=l1, l2=l2, clip_value=clip_value, clip_norm=clip_norm, max_norm=max_norm)
     require_device()
     stream = as_stream(stream)
 
@@ -314,11 +330,12 @@ def train_models(
             (second, rules.BUFFERS[rule] > 1, "second"),
         )
     )
-    direct = int(rule == rules.SGD and batch_size <= BATCH_ROWS and weight_decay == 0.0)
+    direct = int(rule == rules.SGD and batch_size <= BATCH_ROWS and weight_decay == 0.0 and not bounds.any())
     rows = min(batch_size, n, BATCH_ROWS)
     rows = -(-rows // 4) * 4 if rows >= FEW_ROWS else rows
     copies = 2 - direct + rules.BUFFERS[rule]
-    table, lines, models = _tables(plans, codes, shares, rows, copies, threads)
+    variant = bool(shares.any()), bool(bounds.any()), bool(noise.any())
+    table, lines, models = _tables(plans, codes, shares, rows, copies, threads, variant)
     losses_seen = cuda.device_array((count, epochs), np.float32, stream=stream)
     labels = as_device(y, np.int32, "y", stream) if classes else cuda.device_array(0, np.int32)
     targets = cuda.device_array((1, 1), np.float32) if classes else as_device(y, np.float32, "y", stream)
@@ -327,6 +344,8 @@ def train_models(
         cuda.to_device(lines, stream),
         cuda.to_device(table, stream),
         cuda.to_device(seeds, stream),
+        cuda.to_device(bounds.astype(np.float32), stream),
+        cuda.to_device(noise, stream),
         None,
         cuda.to_device(starts[:-1].astype(np.int64), stream),
         params,
@@ -344,7 +363,7 @@ def train_models(
         corrections = _corrections(rule, beta1, beta2, eps, (epoch + begin) * steps, (end - begin) * steps)
         piece = course._replace(corrections=cuda.to_device(corrections, stream), begin=begin, end=end)
         for group, chosen, room_p, room_w in groups:
-            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared, group.drops)
+            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared, *group.variant)
             start = launch(kernel, chosen.shape[0], group.threads, stream, group.kilobytes << 10)
             start(who._replace(chosen=chosen), data, piece, room_p, room_w, losses_seen)
     return Trained(params.reshape(shape), losses_seen, first, second)

@@ -23,6 +23,8 @@ class Models(NamedTuple):
     table: Any  # (n_models, MODEL_FIELDS) uint32: first line, layers, loss code, elements of p (one copy), rows of w,
     #             and the shares, of HALVES, of hidden units and of inputs dropped
     seed: Any  # (n_models,) int64
+    bounds: Any  # (n_models, 5) float32: l1, l2, clip_value, clip_norm, max_norm, 0 for none
+    noise: Any  # (n_models,) float64: the deviation of input noise
     chosen: Any  # (n_blocks,) int32: the model of each block
     start: Any  # (n_models,) int64: where its parameters begin
     params: Any  # (n_params,) float32
@@ -54,10 +56,13 @@ class Course(NamedTuple):
 
 
 @cache
-def make_train(rows_each: int, params_shared: bool, work_shared: bool, drops: bool) -> Any:
+def make_train(
+    rows_each: int, params_shared: bool, work_shared: bool, drops: bool, bounded: bool = False, noisy: bool = False
+) -> Any:
     """The kernel for batches (4 rows a thread) or few rows (1), with parameters and rows in shared memory or not.
 
-    drops: whether some models drop units.
+    drops, bounded, noisy: whether some models drop units, have penalties or bounds, add noise to their inputs (whose
+    draws are of float64).
 
     Its registers are not bounded: 96 to 136, of which bounds that let one more block onto a multiprocessor spilt some.
     """
@@ -108,6 +113,12 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool, drops: bo
                     samples = order[position + begin :]
                     block.load_rows(lines, first, w, X, samples, rows, count)
                     cuda.syncthreads()
+                    if noisy:
+                        at = position + begin
+                        block.add_noise(
+                            lines, first, w, rows, models.noise[m], models.seed[m], course.before + epoch, at
+                        )
+                        cuda.syncthreads()
                     for layer in range(first + U(1), top + U(1)):
                         if drops:
                             below = U(layer) - U(1)
@@ -141,11 +152,14 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool, drops: bo
                     beta1, rest1, beta2, rest2, eps = course.numbers
                     rate, root = rates[0] * course.corrections[at, 0], course.corrections[at, 1]
                     c = rate, rates[3], beta1, rest1, beta2, rest2, eps, root
+                    factor = float32(1)
+                    if bounded:
+                        factor = block.bound_gradient(lines, first, layers, p, grad, w, models.bounds[m])
                     i = thread
                     while i < size:
                         a = p[state_1 + i] if models.first.shape[0] > 0 else float32(0)
                         b = p[state_2 + i] if models.second.shape[0] > 0 else float32(0)
-                        p[i], a, b = updates.move(course.rule, c, p[i], p[grad + i], a, b)
+                        p[i], a, b = updates.move(course.rule, c, p[i], factor * p[grad + i], a, b)
                         p[grad + i] = float32(0)
                         if models.first.shape[0] > 0:
                             p[state_1 + i] = a
@@ -153,6 +167,9 @@ def make_train(rows_each: int, params_shared: bool, work_shared: bool, drops: bo
                             p[state_2 + i] = b
                         i = U(i + threads)
                     cuda.syncthreads()
+                    if bounded and models.bounds[m, 4] > float32(0):
+                        block.limit_norms(lines, first, layers, p, models.bounds[m, 4])
+                        cuda.syncthreads()
                 step, position = U(step + U(1)), U(position + batch)
             w[U(2) * thread], w[U(2) * thread + U(1)] = total, rest
             cuda.syncthreads()

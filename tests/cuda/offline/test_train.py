@@ -19,6 +19,8 @@ def arguments():
         array(types.uint32, 2),
         array(types.uint32, 2),
         array(i, 1),
+        array(f, 2),
+        array(types.float64, 1),
         array(types.int32, 1),
         array(i, 1),
         *[vector32] * 3,
@@ -45,6 +47,9 @@ def test_budget(place, rows_each, capability):
         assert len(forward) <= 120 and not any(name.startswith(("BAR", "ST")) for name in forward)
 
 
-def test_budget_with_dropout():
-    kernel = train.make_train(4, *PLACES["all shared"], True)
-    check(kernel, arguments(), (7, 5), registers=REGISTERS["all shared"])
+@pytest.mark.parametrize(
+    ("dropout", "bounds", "noise"), [(True, False, False), (False, True, False), (True, True, True)]
+)
+def test_budget_of_what_regularises(dropout, bounds, noise):
+    kernel = train.make_train(4, *PLACES["all shared"], dropout, bounds, noise)
+    check(kernel, arguments(), (7, 5), registers=REGISTERS["all shared"], doubles=noise)

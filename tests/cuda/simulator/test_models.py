@@ -36,7 +36,21 @@ def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, X=X, **options)
     )
 
 
-def check(members, y, *, lr, seeds, epochs, batch_size, optimizers=None, loss=None, bits=True, thin=None, **options):
+def check(
+    members,
+    y,
+    *,
+    lr,
+    seeds,
+    epochs,
+    batch_size,
+    optimizers=None,
+    loss=None,
+    bits=True,
+    thin=None,
+    regular=None,
+    **options,
+):
     trained = run(members, y, lr=lr, seeds=seeds, epochs=epochs, batch_size=batch_size, loss=loss, **options)
     mean = options.get("rule") == updates.AVERAGED  # the CPU's model ends as the mean
     params, losses = (trained.first if mean else trained.params).copy_to_host(), trained.losses.copy_to_host()
@@ -46,6 +60,8 @@ def check(members, y, *, lr, seeds, epochs, batch_size, optimizers=None, loss=No
         settings = {"batch_size": batch_size, "epochs": epochs, "seed": seeds[m], "threads": 1}
         if thin is not None:
             settings["dropout"] = [thin[1], *[thin[0]] * (len(model.weights) - 1)]
+        if regular is not None:
+            settings |= {name: values[m] for name, values in regular.items() if values[m]}
         trainer = Trainer(loss, optimizer, **settings)
         history = trainer.fit(model, options.get("X", X), y)
         end = begin + model.params.size
@@ -115,6 +131,39 @@ def test_dropout(batch_size, thin):
     rates, seeds = [0.1, 0.05, 0.1], [2**40, 1, 3]
     options = {"batch_size": batch_size, "thin": thin, "dropout": thin[0], "input_dropout": [thin[1]] * 3}
     check(several("tanh")[1:], LABELS, lr=rates, seeds=seeds, epochs=2, **options)
+
+
+@pytest.mark.parametrize(
+    "regular",
+    [
+        {"l1": [0.01, 0.0, 0.02], "l2": [0.0, 0.1, 0.2]},
+        {"clip_value": [0.05, 0.02, 0.01], "input_noise": [0.0, 0.3, 0.1]},
+        {"input_noise": [0.2, 0.0, 0.1]},
+        {"clip_norm": [0.3, 0.0, 0.1], "max_norm": [0.0, 0.8, 0.5]},
+    ],
+    ids=lambda regular: "-".join(regular),
+)
+def test_penalties_bounds_and_noise(regular):
+    rates, seeds = [0.1, 0.05, 0.1], [2**40, 1, 3]
+    exact = "clip_norm" not in regular
+    check(
+        several("tanh")[1:],
+        LABELS,
+        lr=rates,
+        seeds=seeds,
+        epochs=1,
+        batch_size=4,
+        bits=exact,
+        regular=regular,
+        **regular,
+    )
+
+
+def test_bounds_of_a_rule_with_a_memory():
+    momentum = {"optimizers": [SGD(lr=0.1, momentum=0.9)], "rule": updates.MOMENTUM, "beta1": 0.9}
+    regular = {"l2": [0.1], "clip_value": [0.05], "clip_norm": [0.1], "max_norm": [0.7]}
+    options = {"epochs": 1, "batch_size": 2, "bits": False, "regular": regular, **regular, **momentum}
+    check(several()[3:], LABELS, lr=[0.1], seeds=[1], **options)
 
 
 def test_biases_beyond_the_threads_of_a_block():
@@ -195,6 +244,7 @@ WRONG = [
     ({"threads": 33}, "multiple of 32"),
     ({"dropout": 1.0}, "dropout must be at least 0 and less than 1"),
     ({"input_dropout": [0.1, 0.2, 0.3]}, "input_dropout must be one number or one for each of 2 models"),
+    ({"l2": [0.1, -0.1]}, r"l2 must be finite and at least 0, not -0\.1 to 0\.1"),
     ({"rule": updates.GRADIENT_ONLY}, "rule must be one of"),
     ({"X": X[0]}, "X must have the shape"),
 ]
