@@ -41,6 +41,11 @@ BUFFERS = {
 }
 
 
+# What fades step by step is set to zero below this, where float32 becomes subnormal: with momentum, batch 1, a step of
+# 784-128-10 took 770 us after a thousand rows, and takes 50 so.
+FADED = 2.0**-126
+
+
 class Rule(NamedTuple):
     """How a gradient moves the parameters: the code, its constants and its buffers."""
 
@@ -66,12 +71,14 @@ def sgd_element(param, grad, lr):
 @inner
 def momentum_element(param, grad, velocity, lr, momentum):
     velocity = fma(momentum, velocity, grad)
+    velocity = cast(0.0, grad) if abs(velocity) < cast(FADED, grad) else velocity
     return fma(-lr, velocity, param), velocity
 
 
 @inner
 def nesterov_element(param, grad, velocity, lr, momentum):
     velocity = fma(momentum, velocity, grad)
+    velocity = cast(0.0, grad) if abs(velocity) < cast(FADED, grad) else velocity
     return fma(-lr, fma(momentum, velocity, grad), param), velocity
 
 
@@ -80,6 +87,8 @@ def adam_element(param, grad, first, second, lr, keep, beta1, rest1, beta2, rest
     """keep: 1 - the decay; rest: 1 - beta; lr and root hold the corrections of the bias."""
     first = fma(beta1, first, rest1 * grad)
     second = fma(beta2, second, rest2 * grad * grad)
+    first = cast(0.0, grad) if abs(first) < cast(FADED, grad) else first
+    second = cast(0.0, grad) if abs(second) < cast(FADED, grad) else second
     return fma(-lr, first / fma(sqrt(second), root, eps), keep * param), first, second
 
 
@@ -87,6 +96,8 @@ def adam_element(param, grad, first, second, lr, keep, beta1, rest1, beta2, rest
 def rmsprop_element(param, grad, first, second, lr, momentum, rho, rest, eps):
     second = fma(rho, second, rest * grad * grad)
     first = fma(momentum, first, grad / (sqrt(second) + eps))
+    first = cast(0.0, grad) if abs(first) < cast(FADED, grad) else first
+    second = cast(0.0, grad) if abs(second) < cast(FADED, grad) else second
     return fma(-lr, first, param), first, second
 
 
@@ -101,6 +112,8 @@ def adadelta_element(param, grad, first, second, lr, rho, rest, eps):
     second = fma(rho, second, rest * grad * grad)
     move = grad * (sqrt(first + eps) / sqrt(second + eps))
     first = fma(rho, first, rest * move * move)
+    first = cast(0.0, grad) if abs(first) < cast(FADED, grad) else first
+    second = cast(0.0, grad) if abs(second) < cast(FADED, grad) else second
     return fma(-lr, move, param), first, second
 
 
@@ -108,7 +121,9 @@ def adadelta_element(param, grad, first, second, lr, rho, rest, eps):
 def lion_element(param, grad, first, lr, keep, beta1, rest1, beta2, rest2):
     zero, direction = cast(0.0, grad), fma(beta1, first, rest1 * grad)
     move = lr if direction > zero else (-lr if direction < zero else direction)
-    return keep * param - move, fma(beta2, first, rest2 * grad)
+    first = fma(beta2, first, rest2 * grad)
+    first = cast(0.0, grad) if abs(first) < cast(FADED, grad) else first
+    return keep * param - move, first
 
 
 @inner

@@ -167,3 +167,16 @@ def test_every_code_has_its_buffers() -> None:
     assert codes == list(range(11)) == sorted(updates.BUFFERS)
     for name, case in RULES.items():
         assert updates.BUFFERS[getattr(updates, name.upper())] == case.buffers
+
+
+@pytest.mark.parametrize("name", [name for name, case in RULES.items() if case.buffers and name != "averaged"])
+def test_what_fades_ends_as_zero(name: str) -> None:
+    """No float32 memory ends as a subnormal number, which would slow every step that follows."""
+    arrays = buffers(40, "float32", RULES[name].buffers)
+    arrays[1][:] = 0
+    for remembered in arrays[2:]:
+        remembered[:] = np.geomspace(1e-37, 1e-30, 40)
+    for _ in range(500):
+        step(name, arrays)
+        for remembered in arrays[2:]:
+            assert ((remembered == 0) | (remembered >= np.finfo(np.float32).smallest_normal)).all()
