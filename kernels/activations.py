@@ -164,6 +164,12 @@ def apply(code, z, n, a):
     """a[i] = f(z[i]) for i < n; z, a: vectors (or pointers), a may be z. SOFTMAX is left to `softmax`: a = z."""
     for i in range(n):
         a[i] = z[i]
+    apply_in_place(code, a, n)
+
+
+@jit
+def apply_in_place(code, a, n):
+    """a[i] = f(a[i]) for i < n; a: a vector (or pointer). SOFTMAX is left to `softmax`."""
     if code == RELU:
         _relu(a, n)
     elif code == SIGMOID:

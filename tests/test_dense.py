@@ -16,6 +16,7 @@ SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100)
 # (rows, fan_in, fan_out): every pair of sizes meets in every two places, in 144 shapes instead of 1728.
 SHAPES = [(SIZES[i], SIZES[j], SIZES[(i + j) % len(SIZES)]) for i, j in product(range(len(SIZES)), repeat=2)]
 SHAPES += [(3, 300, 17), (300, 3, 33), (5, 600, 2), (600, 2, 7), (2, 9, 300)]  # beyond every block
+SHAPES += [(257, 1024, 17), (300, 1024, 2)]  # rows of whole pages
 SMALL_SHAPES = [
     (1, 1, 1),
     (2, 3, 1),
