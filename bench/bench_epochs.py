@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hotloop import MLP, SGD, inputs
 from hotloop.data import load_digits
 from hotloop.engine import Engine, infer
-from hotloop.kernels import epochs
+from hotloop.kernels import epochs, inference
 from hotloop.kernels.activations import IDENTITY
 from hotloop.kernels.losses import CROSS_ENTROPY_CLASS
 from hotloop.objectives import bind
@@ -139,7 +139,7 @@ def test_predict_one(compare: Compare, sizes: tuple[int, int, int]) -> None:
 
 def test_all_finite(compare: Compare) -> None:
     values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
-    compare("all_finite 1,000,000", epochs.all_finite, lambda values: bool(np.isfinite(values).all()), values)
+    compare("all_finite 1,000,000", inference.all_finite, lambda values: bool(np.isfinite(values).all()), values)
 
 
 def test_total_loss(compare: Compare) -> None:
@@ -148,7 +148,7 @@ def test_total_loss(compare: Compare) -> None:
     nothing, delta, rows = np.empty((0, 10), np.float32), np.empty(10, np.float32), np.arange(10_000)
 
     def ours(logits: Array) -> float:
-        return epochs.total_loss(CROSS_ENTROPY_CLASS, logits, nothing, y, nothing.reshape(-1), delta)
+        return inference.total_loss(CROSS_ENTROPY_CLASS, logits, nothing, y, nothing.reshape(-1), delta)
 
     def numpy(logits: Array) -> float:
         z = logits - logits.max(axis=1, keepdims=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from hotloop.kernels import activations
 from hotloop.kernels.jit import inner, inner_with_arrays, jit
+from hotloop.kernels.lines import add_lines, dots_lanes, transpose
 from hotloop.kernels.simd import (
     DOT_ROWS,
     DOT_UNITS,
@@ -21,23 +22,22 @@ from hotloop.kernels.simd import (
     SPARSE_VECTORS,
     TILE_ROWS,
     TILE_VECTORS,
-    add_lines,
     advance,
     cast,
-    copy_tile,
-    dot,
-    dots,
-    dots_lanes,
-    dots_row,
     fma,
     make_buffer,
     pointer,
+)
+from hotloop.kernels.tiles import (
+    copy_tile,
+    dot,
+    dots,
+    dots_row,
     tile,
     tile_narrow,
     tile_row,
     tile_row_one,
     tile_row_pair,
-    transpose,
 )
 
 TILE_WIDTH = LANES * TILE_VECTORS

@@ -1,19 +1,18 @@
-"""Whole epochs, in pieces: per-sample SGD and mini-batch training, and inference.
+"""Whole epochs, in pieces: per-sample SGD and mini-batch training.
 
 A piece runs the samples at positions start .. stop of the epoch's order and returns the sum of their losses;
 between pieces Python can draw progress, stop, or change the learning rate. All threads of a piece call the same
 function with their number; they share every array and meet at a barrier.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import activations, barrier, lazy, losses, network, regularize, shares, sparse, steps, updates
+from hotloop.kernels import barrier, lazy, network, regularize, shares, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product, row_product
-from hotloop.kernels.jit import inner, inner_with_arrays, jit
-from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.network import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, fma, pointer
 
 BLOCK = 512  # most rows of a block: a larger batch adds block after block into the gradient buffer
@@ -158,17 +157,17 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
             network.activate(plan, work, layer - 1, r, r + 1)
             if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
                 regularize.drop(plan, work, layer - 1, r, position + i, regular)
-            _forward_row(plan, params, work, r, layer, lists, counts)
+            forward_active(plan, params, work, r, layer, lists, counts)
         scale = cast(-rates[min(position + i, rates.shape[0] - 1)], params[0])
         network.output_deltas(plan, work, samples, position - begin, r, r + 1, loss, scale, row_loss)
         cost = cast(row_loss[r], scale)
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
-            _restrain(rule, plan, work, inputs, lists, r, cost, scale)
-        if _moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, WIDTH]):
+            restrain(rule, plan, work, inputs, lists, r, cost, scale)
+        if moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, WIDTH]):
             network.backward(plan, params, work, r, r + 1)
             for layer in range(2, layers):
-                _update_row(plan, params, work, r, layer, lists, counts)
+                update_active(plan, params, work, r, layer, lists, counts)
         else:  # beyond the margin of a hinge, and where a perceptron knows
             for j in range(padded):
                 deltas[i * stride + j] = cast(0.0, scale)
@@ -180,16 +179,16 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
 
 
 @inner
-def _moves(delta, n):
+def moves(delta, n):
     """Whether any output's delta is not zero."""
-    moves = False
+    found = False
     for j in range(n):
-        moves = moves or delta[j] != cast(0.0, delta[j])
-    return moves
+        found = found or delta[j] != cast(0.0, delta[j])
+    return found
 
 
 @inner
-def _restrain(rule, plan, work, inputs, lists, r, cost, scale):
+def restrain(rule, plan, work, inputs, lists, r, cost, scale):
     """Make the step the smallest that ends the loss of row r, and no larger than the rate allows.
 
     See updates.passive_aggressive_share.
@@ -214,7 +213,7 @@ def _restrain(rule, plan, work, inputs, lists, r, cost, scale):
 
 
 @inner
-def _forward_row(plan, params, work, r, layer, lists, counts):
+def forward_active(plan, params, work, r, layer, lists, counts):
     """z of one layer and row r, from the active units below, which it lists; counts[layer] is their number."""
     padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
     index, value = pointer(lists.index, below), pointer(lists.value, below)
@@ -228,8 +227,8 @@ def _forward_row(plan, params, work, r, layer, lists, counts):
 
 
 @inner
-def _update_row(plan, params, work, r, layer, lists, counts):
-    """The step of one layer: its bias, and the weights under the units that _forward_row listed."""
+def update_active(plan, params, work, r, layer, lists, counts):
+    """The step of one layer: its bias, and the weights under the units that forward_active listed."""
     padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
     index, value = pointer(lists.index, below), pointer(lists.value, below)
     delta, weight = pointer(work, plan[layer, SLOPE] + r * plan[layer, STRIDE]), pointer(params, plan[layer, WEIGHT])
@@ -317,96 +316,4 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
         step += 1
     if thread == 0:
         scratch.total[0] = total
-    return total
-
-
-@inner
-def activate_outputs(code, z, n):
-    """z = f(z) for one row of n units, softmax included."""
-    if code == activations.SOFTMAX:
-        activations.softmax(z, n, z)
-    else:
-        activations.apply(code, z, n, z)
-
-
-@jit
-def predict(net, inputs, begin, end, block, work, out):
-    """out[begin:end] = the network's outputs for these rows of the inputs; out (n, n_outputs).
-
-    work holds `block` rows of values by the plan, whose activations are `ready` ones.
-    """
-    plan, params = net
-    X, entry_values, entry_indices, entry_starts = inputs
-    top = plan.shape[0] - 1
-    for first in range(begin, end, block):
-        rows = min(block, end - first)
-        x, x_row = pointer(X, first * plan[0, WIDTH]), plan[0, WIDTH]
-        for layer in range(1, plan.shape[0]):
-            width, padded, stride = plan[layer, WIDTH], plan[layer, PADDED], plan[layer, STRIDE]
-            z, bias = pointer(work, plan[layer, VALUE]), pointer(params, plan[layer, BIAS])
-            weight = pointer(params, plan[layer, WEIGHT])
-            if layer == 1 and entry_starts.shape[0] > 0:
-                for r in range(rows):
-                    at, row = entry_starts[first + r], advance(z, r * stride)
-                    entries, count = pointer(entry_indices, at), entry_starts[first + r + 1] - at
-                    for j in range(padded):
-                        row[j] = bias[j]
-                    sparse.accumulate(entries, pointer(entry_values, at), count, weight, padded, padded, row)
-            else:
-                product(x, x_row, 1, rows, plan[layer - 1, WIDTH], weight, padded, padded, bias, 0, z, stride)
-            for r in range(rows):
-                activations.ready_apply(plan[layer, ACTIVATION], advance(z, r * stride), width)
-            x, x_row = z, stride
-        for r in range(rows):
-            for j in range(plan[top, WIDTH]):
-                out[first + r, j] = x[r * x_row + j]
-
-
-@jit
-def all_finite(values):
-    """True if no element of a flat array is NaN or infinite."""
-    for begin in range(0, values.shape[0], 4096):
-        part = values[begin : begin + 4096]
-        bad = np.int32(0)  # x - x is 0 unless x is NaN or infinite; without a branch, and in 32 bits, it vectorises
-        for i in range(part.shape[0]):
-            difference = part[i] - part[i]
-            bad = np.int32(bad | np.int32(difference != difference))
-        if bad != 0:
-            return False
-    return True
-
-
-@partial(jit, inside=inner_with_arrays)
-def predict_row(plan, params, x, size, out):
-    """out (n_outputs,) = the network's outputs for one row x (n_features,); return the index of the largest.
-
-    plan for blocks of one row, size the elements of its workspace. Returns -1 if x or an output is not finite.
-    """
-    work = np.empty(size, params.dtype)  # of this call alone: several threads may predict with one model
-    values, units = pointer(x, 0), plan[0, WIDTH]
-    for layer in range(1, plan.shape[0]):
-        width, padded, z = plan[layer, WIDTH], plan[layer, PADDED], pointer(work, plan[layer, VALUE])
-        weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
-        product(values, units, 1, 1, units, weight, padded, padded, bias, 0, z, padded)
-        activate_outputs(plan[layer, ACTIVATION], z, width)
-        values, units = z, width
-    best = 0
-    for j in range(units):
-        out[j] = values[j]
-        best = j if values[j] > values[best] else best
-    return best if all_finite(x) and all_finite(out) else -1
-
-
-@jit
-def total_loss(loss, outputs, targets, labels, weights, delta):
-    """Sum of the losses of all rows, float64, each times its weight where there are weights (n,).
-
-    loss a `ready` code; outputs (n, k) logits or predictions, delta (k,) overwritten.
-    """
-    rows, k = outputs.shape
-    total = 0.0
-    for r in range(rows):
-        label = labels[r] if labels.shape[0] > 0 else 0
-        one = losses.ready_row(loss, pointer(outputs, r * k), pointer(targets, r * k), label, k, pointer(delta, 0))
-        total += one * (weights[r] if weights.shape[0] > 0 else 1.0)
     return total

@@ -14,16 +14,8 @@ from numpy.typing import DTypeLike
 
 from hotloop.kernels import activations, custom, scalar
 from hotloop.kernels.jit import address, apart, inner, jit
-from hotloop.kernels.simd import (
-    LANES,
-    cast,
-    divide_by_sum,
-    divide_line,
-    largest_of,
-    make_buffer,
-    subtract_largest,
-    transpose,
-)
+from hotloop.kernels.lines import divide_by_sum, divide_line, largest_of, subtract_largest, transpose
+from hotloop.kernels.simd import LANES, cast, make_buffer
 
 (
     MSE,

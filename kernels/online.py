@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from hotloop.kernels import epochs, lazy, network, regularize, updates
-from hotloop.kernels.epochs import all_finite
+from hotloop.kernels.inference import all_finite
 from hotloop.kernels.jit import brief, inner
 from hotloop.kernels.network import SLOPE, WIDTH
 from hotloop.kernels.simd import advance, at_address, cast, pointer
@@ -157,17 +157,17 @@ def _step_direct(x, address):
     for layer in range(1, layers):
         if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
             regularize.drop(plan, work, layer - 1, 0, 0, regular)
-        epochs._forward_row(plan, params, work, 0, layer, lists, counts)
+        epochs.forward_active(plan, params, work, 0, layer, lists, counts)
         network.activate(plan, work, layer, 0, 1)
     scale = cast(-rule.rates[0], x[0])
     truth = samples.targets, samples.labels, samples.weights
     cost = network.output_delta(plan, work, truth, 0, 0, loss, scale)
     if rule.code == updates.PASSIVE_AGGRESSIVE:
-        epochs._restrain(rule, plan, work, network.ALL, lists, 0, cost, scale)
-    if epochs._moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
+        epochs.restrain(rule, plan, work, network.ALL, lists, 0, cost, scale)
+    if epochs.moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
         network.backward(plan, params, work, 0, 1)
         for layer in range(1, layers):
-            epochs._update_row(plan, params, work, 0, layer, lists, counts)
+            epochs.update_active(plan, params, work, 0, layer, lists, counts)
     if thread != 0:
         _take(thread)
     return float(cost)

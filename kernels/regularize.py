@@ -16,7 +16,8 @@ from numpy.typing import DTypeLike
 from hotloop.kernels import barrier, random
 from hotloop.kernels.jit import address, apart, call, inner
 from hotloop.kernels.network import BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
-from hotloop.kernels.simd import LANES, cast, dot, fma, make_buffer, pointer
+from hotloop.kernels.simd import LANES, cast, fma, make_buffer, pointer
+from hotloop.kernels.tiles import dot
 
 BLOCK = 1024  # elements summed along 16 lanes for the norm of a gradient; the sums of blocks are added in order
 HALVES = 65536  # a unit's fate is 16 random bits

@@ -6,24 +6,14 @@ index int32 and value hold `count` entries in ascending order; weight (fan_in, f
 
 from numba.extending import register_jitable
 
-from hotloop.kernels.jit import inner, jit
-from hotloop.kernels.simd import (
+from hotloop.kernels.entries import (
     BIT_ROWS,
-    COMPRESS,
-    LANES,
-    SPARSE_VECTORS,
-    advance,
-    cast,
     compress,
-    fma,
     gather,
     gather_one,
     gather_pair,
     make_bits_buffer,
-    make_buffer,
     nonzero,
-    pointer,
-    prefetch_second,
     rows_with_bits,
     scatter,
     scatter_one,
@@ -31,6 +21,18 @@ from hotloop.kernels.simd import (
     tile_bits,
     tile_bits_one,
     tile_bits_pair,
+)
+from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.simd import (
+    COMPRESS,
+    LANES,
+    SPARSE_VECTORS,
+    advance,
+    cast,
+    fma,
+    make_buffer,
+    pointer,
+    prefetch_second,
 )
 
 WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from hotloop.kernels.epochs import all_finite
+from hotloop.kernels.inference import all_finite
 
 
 def choice(name: str, value: object, options: Iterable[str]) -> str:

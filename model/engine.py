@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import activations, barrier, epochs, lazy, losses, regularize, steps, updates
+from hotloop.kernels import activations, barrier, epochs, inference, lazy, losses, regularize, steps, updates
 from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
@@ -333,7 +333,7 @@ def infer(
     if n <= PREDICT_ROWS:  # one block on this thread: for one row of 64-32-10 6 us instead of 18
         plan, size = replan(network, output, n)
         work_of_one = layout.aligned(size, network.params.dtype)
-        epochs.predict(Network(plan, network.params), rows.arrays, 0, n, n, work_of_one, out)
+        inference.predict(Network(plan, network.params), rows.arrays, 0, n, n, work_of_one, out)
         breathe()
         return out
     plan, size = replan(network, output, PREDICT_ROWS)
@@ -347,7 +347,7 @@ def infer(
         def part(thread: int) -> None:
             begin = start + (stop - start) * thread // threads
             end = start + (stop - start) * (thread + 1) // threads
-            epochs.predict(net, rows.arrays, begin, end, PREDICT_ROWS, work[thread], out)
+            inference.predict(net, rows.arrays, begin, end, PREDICT_ROWS, work[thread], out)
 
         _together(pool, threads, part)
         return 0.0

@@ -17,8 +17,7 @@ from hotloop.curvature import largest_stable_lr
 from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
-from hotloop.kernels import epochs as kernels
-from hotloop.kernels import losses
+from hotloop.kernels import inference, losses
 from hotloop.kernels.network import Network
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
@@ -119,7 +118,7 @@ class Fitting:
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
         began = time.perf_counter()
         engine.run(0, 0, self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state))
-        kernels.all_finite(model.params)
+        inference.all_finite(model.params)
         permutation(0, 0, engine.order[:0])
         if self.validation is not None:
             one = np.zeros(1, np.int64)
@@ -218,7 +217,7 @@ class Fitting:
             return self._after(epoch)
 
         engine.pieces.run(len(data.rows), work, after)
-        self.sound = self.sound and kernels.all_finite(self.model.params)
+        self.sound = self.sound and inference.all_finite(self.model.params)
         self.passes, self.step = self.passes + 1, self.step + self.steps
         return self.sound
 
@@ -231,7 +230,7 @@ class Fitting:
         self.bar.update(epoch, self.live.samples)
         noted = self.interrupts.noted
         seen = noted or len(self.trainer.callbacks) > 0
-        self.sound = math.isfinite(self.total) and not (seen and not kernels.all_finite(self.model.params))
+        self.sound = math.isfinite(self.total) and not (seen and not inference.all_finite(self.model.params))
         if self.sound:
             self.calls.piece()
         return self.sound and not self._ended(epoch, noted)
@@ -339,6 +338,6 @@ def figures(network: Network, data: Set, threads: int, breathe: Callable[[], Non
     outputs = infer(network, data.rows, objective.activation, threads, breathe)
     delta, weights = np.empty(outputs.shape[1], outputs.dtype), objective.weights
     code = losses.ready(objective.code, outputs.dtype)
-    total = kernels.total_loss(code, outputs, objective.targets, objective.labels, weights, delta)
+    total = inference.total_loss(code, outputs, objective.targets, objective.labels, weights, delta)
     loss = total / (float(weights.sum(dtype=np.float64)) if len(weights) else len(outputs))
     return {"loss": loss, **merit.figures(objective.figures, objective, outputs)}

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import check
 from hotloop.custom import Activation, Loss
 from hotloop.engine import infer
-from hotloop.kernels import epochs, losses
+from hotloop.kernels import inference, losses
 from hotloop.mlp import MLP
 from hotloop.trainer import Trainer
 
@@ -116,7 +116,7 @@ def _of_loss(loss: Loss, X: ArrayLike | None, y: ArrayLike | None) -> Iterator[_
     for row, prediction in enumerate(predictions):
         target, label = targets[row : row + 1], labels[row : row + 1]
         delta[:] = np.nan  # a derivative that a row function forgets to write must not pass for one
-        epochs.total_loss(code, prediction[None], target, label, none, delta)
+        inference.total_loss(code, prediction[None], target, label, none, delta)
         slopes = delta.tolist()
         for j, slope in enumerate(slopes):
 
@@ -129,7 +129,7 @@ def _of_loss(loss: Loss, X: ArrayLike | None, y: ArrayLike | None) -> Iterator[_
             ) -> float:
                 moved = prediction[None].copy()
                 moved[0, j] += step
-                return float(epochs.total_loss(code, moved, target, label, none, delta))
+                return float(inference.total_loss(code, moved, target, label, none, delta))
 
             of = int(labels[row]) if loss.classes else targets[row].tolist()
             yield _Place(f"{loss!r}, delta[{j}] for prediction {prediction.tolist()} and truth {of}", slope, value)
@@ -157,7 +157,7 @@ def _of_model(model: MLP, X: ArrayLike, y: ArrayLike, trainer: Trainer) -> Itera
 
     def loss() -> float:
         outputs = infer(twin._network, data.rows, objective.activation, 1)
-        total = epochs.total_loss(code, outputs, objective.targets, objective.labels, none, delta)
+        total = inference.total_loss(code, outputs, objective.targets, objective.labels, none, delta)
         return float(total) / len(outputs) + regularization.penalty(twin.weights)
 
     kinds = [("weights", twin.weights, dweights), ("biases", twin.biases, dbiases if model.bias else [])]

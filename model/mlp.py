@@ -11,7 +11,7 @@ from hotloop import check, engine, files, initial, inputs, layout, objectives, s
 from hotloop import classes as class_values
 from hotloop import prepare as preparation
 from hotloop.custom import Activation, activation_code
-from hotloop.kernels import activations, epochs, network
+from hotloop.kernels import activations, inference, network
 from hotloop.machine import available_threads
 
 DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
@@ -179,7 +179,7 @@ class MLP:
         row = self._row(x)
         out = np.empty(self.sizes[-1], self.dtype)
         plan = self._network.plan if self._by_outputs else self._score_plan
-        best = epochs.predict_row(plan, self.params, row, self._row_work, out)
+        best = inference.predict_row(plan, self.params, row, self._row_work, out)
         if best < 0:
             check.finite("x", row, np.asarray(x))
         if self.decision != "argmax":

@@ -13,7 +13,7 @@ import reference
 from numba import njit
 
 from hotloop import MLP, SGD, Activation, Adam, Loss, Trainer, engine, trainer
-from hotloop.kernels import activations, epochs, losses, online, random
+from hotloop.kernels import activations, epochs, inference, losses, online, random
 from hotloop.kernels.custom import LEAST_CODE
 from hotloop.kernels.simd import cast
 
@@ -202,8 +202,8 @@ def test_gradients_of_a_network_with_own_parts() -> None:
 
 
 def test_no_kernel_is_compiled_again() -> None:
-    dispatchers: list[Any] = [epochs.per_sample, epochs.mini_batch, epochs.predict, epochs.predict_row]
-    dispatchers += [epochs.total_loss, epochs.all_finite, random.permutation, online.learn, online.learn_direct]
+    dispatchers: list[Any] = [epochs.per_sample, epochs.mini_batch, inference.predict, inference.predict_row]
+    dispatchers += [inference.total_loss, inference.all_finite, random.permutation, online.learn, online.learn_direct]
 
     def everything(activation: Any, losses_: list[Any]) -> None:
         for loss, y, k in ((losses_[0], VALUES, 3), (losses_[1], LABELS, 3), (losses_[0], VALUES[:, 0], 1)):

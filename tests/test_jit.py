@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from hotloop.kernels import epochs, jit
+from hotloop.kernels import epochs, inference, jit
 from hotloop.kernels.simd import pointer
 
 # One small kernel: half a second to compile.
@@ -187,14 +187,30 @@ def test_import_brings_only_numba_and_numpy(tmp_path: Path) -> None:
 
 
 def test_every_kernel_has_the_options_of_the_one_decorator() -> None:
-    for kernel in (epochs.per_sample, epochs.mini_batch, epochs.predict, epochs.all_finite):
+    for kernel in (epochs.per_sample, epochs.mini_batch, inference.predict, inference.all_finite):
         options = kernel.targetoptions
         assert options["nogil"] is True and options["error_model"] == "numpy"
         assert not options.get("fastmath") and not options.get("parallel")
 
 
 @pytest.mark.parametrize(
-    "name", ["activations", "dense", "epochs", "losses", "network", "random", "scalar", "sparse", "steps", "updates"]
+    "name",
+    [
+        "activations",
+        "dense",
+        "entries",
+        "epochs",
+        "inference",
+        "lines",
+        "losses",
+        "network",
+        "random",
+        "scalar",
+        "sparse",
+        "steps",
+        "tiles",
+        "updates",
+    ],
 )
 def test_no_kernel_file_asks_numba_for_other_options(name: str) -> None:
     source = Path(str(importlib.import_module(f"hotloop.kernels.{name}").__file__)).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from hotloop.kernels import simd
+from hotloop.kernels import entries, simd, tiles
 
 _SIZE, _INDEX = types.intp, types.CPointer(types.int32)
 _LLVM = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: ir.IntType(32)}
@@ -29,6 +29,13 @@ REGISTERS = {"AVX2": (32, 12, 8), "AVX-512": (64, 16, 32), "NEON": (16, 24, 16)}
 SHAPES: dict[bool, dict[str, list[tuple[int, ...]]]] = {  # by whether there is AVX-512
     True: {"tile": [(8, 2), (8, 1), (1, 8), (1, 2), (1, 1)], "dots": [(4, 4), (1, 16), (1, 1)], "gather": [(8,), (2,)]},
     False: {"tile": [(6, 1), (1, 4), (1, 2), (1, 1)], "dots": [(2, 2), (1, 4), (1, 1)], "gather": [(4,), (2,)]},
+}
+MAKERS: dict[str, Any] = {
+    "tile": tiles._make_tile,
+    "dots": tiles._make_dots,
+    "gather": entries._make_gather,
+    "scatter": entries._make_scatter,
+    "tile_bits": entries._make_tile_bits,
 }
 # Loops that do touch the stack, with so many instructions at most, and are left so: with AVX2 and AVX-512 they were
 # faster than two loops of half the width (gather and scatter by 15 %, dots by 25 % where the weights outgrow the
@@ -109,12 +116,13 @@ def test_loops_are_multiply_adds_without_spills(monkeypatch: pytest.MonkeyPatch,
         pytest.skip(f"this LLVM does not compile for {processor}: {error}")
     register, tile, dot = REGISTERS[processor]
     monkeypatch.setattr(simd, "REGISTER_BYTES", register)
-    monkeypatch.setattr(simd, "TILE_REGISTERS", tile)
-    monkeypatch.setattr(simd, "DOT_REGISTERS", dot)
+    for module in (tiles, entries):
+        monkeypatch.setattr(module, "TILE_REGISTERS", tile)
+    monkeypatch.setattr(tiles, "DOT_REGISTERS", dot)
     shapes = SHAPES[processor == "AVX-512"]
     shapes = {**shapes, "scatter": shapes["gather"], "tile_bits": shapes["gather"]}
     for maker, shape in [(maker, shape) for maker, some in shapes.items() for shape in some]:
-        kernel = getattr(simd, f"_make_{maker}")(*shape)
+        kernel = MAKERS[maker](*shape)
         found = loops(assembly(kernel, arguments(maker, real), processor))
         several = {"tile": np.prod(shape), "dots": np.prod(shape), "tile_bits": 2 * shape[0]}
         vectors = several.get(maker, shape[0])

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import reference
 from hotloop import MLP, SGD, Callback, CosineDecay, DivergenceWarning, EarlyStopping, History, Trainer, engine
 from hotloop.data import load_digits
 from hotloop.kernels import epochs as kernels
-from hotloop.kernels import random
+from hotloop.kernels import inference, random
 
 RNG = np.random.default_rng(31)
 X = RNG.normal(size=(40, 5))
@@ -179,10 +180,10 @@ def test_a_second_fit_of_the_same_kind_compiles_nothing() -> None:
     dispatchers = [
         kernels.per_sample,
         kernels.mini_batch,
-        kernels.predict,
-        kernels.predict_row,
-        kernels.total_loss,
-        kernels.all_finite,
+        inference.predict,
+        inference.predict_row,
+        inference.total_loss,
+        inference.all_finite,
         random.permutation,
     ]
     fit_everything(40)
@@ -473,9 +474,9 @@ def test_ctrl_c_ends_a_training_at_once(n: int, batch_size: int | None, threads:
     assert stopped == "interrupted" and seconds < 0.5
 
 
-def interrupt_in(place: str, monkeypatch: pytest.MonkeyPatch) -> MLP:
-    """Ctrl-C arrives in a training while the named function of the kernels runs for the third time."""
-    original, calls = getattr(kernels, place), []
+def interrupt_in(module: ModuleType, place: str, monkeypatch: pytest.MonkeyPatch) -> MLP:
+    """Ctrl-C arrives in a training while the named kernel runs for the third time."""
+    original, calls = getattr(module, place), []
 
     def interrupted(*arguments: object) -> object:
         calls.append(1)
@@ -483,7 +484,7 @@ def interrupt_in(place: str, monkeypatch: pytest.MonkeyPatch) -> MLP:
             signal.raise_signal(signal.SIGINT)
         return original(*arguments)
 
-    monkeypatch.setattr(kernels, place, interrupted)
+    monkeypatch.setattr(module, place, interrupted)
     model = MLP([5, 1], seed=1)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -495,9 +496,9 @@ def interrupt_in(place: str, monkeypatch: pytest.MonkeyPatch) -> MLP:
     return model
 
 
-@pytest.mark.parametrize("place", ["per_sample", "all_finite"])
-def test_ctrl_c_is_never_lost(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert np.isfinite(interrupt_in(place, monkeypatch).params).all()
+@pytest.mark.parametrize(("module", "place"), [(kernels, "per_sample"), (inference, "all_finite")])
+def test_ctrl_c_is_never_lost(module: ModuleType, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert np.isfinite(interrupt_in(module, place, monkeypatch).params).all()
 
 
 def uninterrupted_fit() -> History:
