@@ -238,8 +238,11 @@ def update_active(plan, params, work, r, layer, lists, counts):
 
 
 @inner
-def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
-    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
+def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads, rule, lr, fused):
+    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0).
+
+    fused: move the parameters by the rule instead.
+    """
     plan, params = net
     inputs = network.kind(samples, 0)
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
@@ -268,21 +271,28 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
             for r in range(some):
                 total += row_loss[r]
         began = shares.clock()
-        network.accumulate(plan, into, work, lists, inputs, some, share)
+        if fused:
+            steps.accumulate_and_apply(rule, net, work, inputs, some, share, lr)
+        else:
+            network.accumulate(plan, into, work, lists, inputs, some, share)
         shares.note(meeting, thread, share, began)
         barrier.wait(meeting, threads)
     return total
 
 
 @inner
-def _step(net, rule, regular, lr, scratch, thread, threads):
-    """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
+def _step(net, rule, regular, lr, scratch, thread, threads, fused):
+    """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share.
+
+    fused: they have been moved.
+    """
     grad, squares, meeting = rule.grad, scratch.squares, scratch.meeting
     if regular.parts.bound_gradient != 0:
         regularize.bound_gradient(net, grad, squares, regular, meeting, thread, threads)
         barrier.wait(meeting, threads)
-    steps.apply_share(rule, net, lr, shares.of_thread(meeting, thread, threads))
-    barrier.wait(meeting, threads)
+    if not fused:
+        steps.apply_share(rule, net, lr, shares.of_thread(meeting, thread, threads))
+        barrier.wait(meeting, threads)
     if thread == 0:
         steps.tick(rule)
     if regular.max_norm > 0.0:
@@ -300,6 +310,9 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
     """
     params, rates, direct, first_layer = net.params, rule.rates, rule.grad.shape[0] == 0, scratch.lazy
     meeting, total, step = scratch.meeting, scratch.total[0], int(rule.clock[0])
+    lazily = first_layer.parts.before != 0 or first_layer.parts.after != 0
+    fusible = not direct and not lazily and rule.part != 0 and regular.parts.bound_gradient == 0
+    fused = fusible and batch_size <= BLOCK and steps.fuses(net.plan, network.kind(samples, 0))
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
         lr = rates[min(position // batch_size, rates.shape[0] - 1)]
@@ -308,11 +321,13 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
         batch = lazy.Batch(position, rows, lr, step)
         if first_layer.parts.before != 0:
             lazy.before(net, samples, rule, first_layer, batch, meeting, thread, threads)
-        total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
+        total += _gradient(
+            net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads, rule, lr, fused
+        )
         if first_layer.parts.after != 0:
             lazy.after(net, samples, rule, first_layer, batch, meeting, thread, threads)
         elif not direct:
-            _step(net, rule, regular, lr, scratch, thread, threads)
+            _step(net, rule, regular, lr, scratch, thread, threads, fused)
         step += 1
     if thread == 0:
         scratch.total[0] = total

@@ -295,6 +295,21 @@ def backward(plan, params, work, begin, end):
 
 
 @inner
+def accumulate_rows(plan, layer, into, work, inputs, rows, first, last):
+    """into += the gradient's terms of all rows, for the weight rows first .. last of one layer; see accumulate.
+
+    Row `first` lies at the pointer `into`. Of the first layer: a multiple of 16, and inputs are not LISTED.
+    """
+    below, padded, stride = layer - 1, plan[layer, PADDED], plan[layer, STRIDE]
+    delta, x, x_row = pointer(work, plan[layer, SLOPE]), pointer(work, plan[below, VALUE]), plan[below, STRIDE]
+    if layer == 1 and inputs == ZEROS:
+        weight = advance(into, -first * padded)
+        sparse.update_zeros(x, x_row, rows, first, last, delta, stride, weight, padded, padded)
+    else:
+        product(advance(x, first), 1, x_row, last - first, rows, delta, stride, padded, into, padded, into, padded)
+
+
+@inner
 def accumulate(plan, into, work, lists, inputs, rows, share):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
@@ -304,21 +319,15 @@ def accumulate(plan, into, work, lists, inputs, rows, share):
     into points to the parameters (the fused SGD step: the deltas carry -lr/n) or to a gradient buffer (they carry 1/n).
     """
     for layer in range(1, plan.shape[0]):
-        below, padded, stride = layer - 1, plan[layer, PADDED], plan[layer, STRIDE]
+        units, padded, stride = plan[layer - 1, WIDTH], plan[layer, PADDED], plan[layer, STRIDE]
         delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
-        units, x_row = plan[below, WIDTH], plan[below, STRIDE]
-        x = pointer(work, plan[below, VALUE])
-        if layer > 1 or inputs == ALL:
-            begin, end = bounds(units, share, 1)
-            part = advance(weight, begin * padded)
-            product(advance(x, begin), 1, x_row, end - begin, rows, delta, stride, padded, part, padded, part, padded)
-        elif inputs == ZEROS:
-            first, last = bounds(units, share, LANES)
-            sparse.update_zeros(x, x_row, rows, first, last, delta, stride, weight, padded, padded)
-        else:
+        if layer == 1 and inputs == LISTED:
             blocks = sparse.blocks_of(units, padded)
             first, last = bounds(blocks, share, 1)
-            entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
+            entries, x_row = (pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)), plan[0, STRIDE]
             sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
+        else:
+            first, last = bounds(units, share, LANES if layer == 1 and inputs == ZEROS else 1)
+            accumulate_rows(plan, layer, advance(weight, first * padded), work, inputs, rows, first, last)
         if share[1] == share[2] and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, padded, advance(into, plan[layer, BIAS]))
