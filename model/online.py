@@ -65,7 +65,7 @@ class Learner:
         self._step = _entry(online.learn_direct if engine.per_sample else online.learn, model.params, self._address)
         self._dtype = model.params.dtype
 
-    def learn(self, x: ArrayLike, y: Any) -> float:
+    def learn(self, x: Any, y: Any) -> float:
         """Train on one row x (n_features,) with its truth y; the loss before the step."""
         course = self._course
         try:
@@ -90,7 +90,7 @@ class Learner:
         course.step += 1
         return loss
 
-    def _again(self, x: ArrayLike, row: NDArray[Any]) -> float:
+    def _again(self, x: Any, row: NDArray[Any]) -> float:
         """The loss of a row that was not yet in the form of the kernels; raises if that was not what was wrong."""
         if row is x and (row := self.model._row(x)) is not x:
             loss = self._step(row, self._address)
