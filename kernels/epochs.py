@@ -312,7 +312,7 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
     meeting, total, step = scratch.meeting, scratch.total[0], int(rule.clock[0])
     lazily = first_layer.parts.before != 0 or first_layer.parts.after != 0
     fusible = not direct and not lazily and rule.part != 0 and regular.parts.bound_gradient == 0
-    fused = fusible and batch_size <= BLOCK and steps.fuses(net.plan, network.kind(samples, 0))
+    fused = fusible and batch_size <= BLOCK and steps.fuses(net, network.kind(samples, 0))
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
         lr = rates[min(position // batch_size, rates.shape[0] - 1)]

@@ -17,6 +17,7 @@ from hotloop.kernels.jit import address, apart, call, inner, inner_with_arrays
 from hotloop.kernels.shares import bounds
 from hotloop.kernels.simd import LANES, cast, make_buffer, pointer
 
+NEAR = 1 << 14  # parameters whose gradients stay in a cache anyway
 FUSED = 4096  # parameters that are moved as soon as their gradient is summed
 CHUNK = 2048  # parameters whose gradients are still in the first-level cache when they are set to zero
 
@@ -136,11 +137,16 @@ def ready(rule: updates.Rule) -> updates.Rule:
 
 @inner
 def apply_block(rule, params, at, n, grad, lr):
-    """Move params[at : at + n] by the gradient on a pointer, and set it back to zero; the clock is left to `tick`."""
+    """Move params[at : at + n] by the gradient on a pointer; the clock is left to `tick`."""
     clock = rule.clock
     step, power1, power2 = clock[0] + 1.0, clock[1] * rule.beta1, clock[2] * rule.beta2
     numbers = Numbers(lr, rule.beta1, rule.beta2, rule.eps, rule.weight_decay, step, power1, power2)
     call(rule.part, (Memory(pointer(params, at), grad, pointer(rule.first, at), pointer(rule.second, at)), n, numbers))
+
+
+@inner
+def clear(grad, n):
+    """Set a gradient on a pointer to zero."""
     for i in range(n):
         grad[i] = cast(0.0, grad[i])
 
@@ -151,16 +157,19 @@ def apply(rule, params, begin, end, lr):
     if rule.part == 0:
         return
     for at in range(begin, end, CHUNK):
-        apply_block(rule, params, at, min(CHUNK, end - at), pointer(rule.grad, at), lr)
+        n, grad = min(CHUNK, end - at), pointer(rule.grad, at)
+        apply_block(rule, params, at, n, grad, lr)
+        clear(grad, n)
 
 
 @inner
-def fuses(plan, inputs):
-    """Whether `accumulate_and_apply` takes these inputs, and layers of this width."""
+def fuses(net, inputs):
+    """Whether `accumulate_and_apply` takes these inputs and layers of this width, and so many parameters gain by it."""
+    plan, params = net
     widest = 0
     for layer in range(1, plan.shape[0]):
         widest = max(widest, plan[layer, network.PADDED])
-    return inputs != network.LISTED and widest * LANES <= FUSED
+    return inputs != network.LISTED and widest * LANES <= FUSED and params.shape[0] > NEAR
 
 
 @inner
@@ -172,18 +181,18 @@ def accumulate_and_apply(rule, net, work, inputs, rows, share, lr):
     """
     plan, params = net
     grad = fused_buffer(pointer(params, 0))
-    for i in range(FUSED):
-        grad[i] = cast(0.0, grad[i])
     for layer in range(1, plan.shape[0]):
         padded, weight = plan[layer, network.PADDED], plan[layer, network.WEIGHT]
         first, last = bounds(plan[layer - 1, network.WIDTH], share, LANES)
         some = FUSED // padded // LANES * LANES
         for k in range(first, last, some):
             stop = min(last, k + some)
+            clear(grad, (stop - k) * padded)
             network.accumulate_rows(plan, layer, grad, work, inputs, rows, k, stop)
             apply_block(rule, params, weight + k * padded, (stop - k) * padded, grad, lr)
         if share[1] == share[2] and plan[layer, network.HAS_BIAS] != 0:
             delta = pointer(work, plan[layer, network.SLOPE])
+            clear(grad, padded)
             add_rows(delta, plan[layer, network.STRIDE], rows, padded, grad)
             apply_block(rule, params, plan[layer, network.BIAS], padded, grad, lr)
 

@@ -456,3 +456,25 @@ def test_passive_aggressive_refuses(model: MLP, y: Array, options: dict[str, Any
     with pytest.raises(ValueError, match=f"optimizer: PassiveAggressive .*{message}"):
         Trainer(**{"batch_size": 1, "optimizer": PassiveAggressive()} | options).fit(model, X, y)
     assert np.array_equal(model.params, before) and model.loss is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("density", [0.2, 1.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(0.05, 0.9), Adam(0.01), RMSprop(0.001), Lion(0.001), Adagrad(0.01)],
+    ids=lambda one: type(one).__name__,
+)
+def test_weights_moved_as_soon_as_their_gradient_is_summed_have_the_bits_of_a_whole_gradient(
+    optimizer: Optimizer, dtype: str, density: float, threads: int
+) -> None:
+    """A bound that nothing reaches asks for the whole gradient first."""
+    random = np.random.default_rng(5)
+    X = random.normal(size=(150, 300)) * (random.random((150, 300)) < density)
+    y, trained = random.integers(0, 3, 150), []
+    for bound in (None, 1e30):
+        model = MLP([300, 70, 17, 3], ["tanh", "relu"], "softmax", bias=threads == 1, dtype=dtype, seed=1)
+        Trainer(optimizer=optimizer, batch_size=40, epochs=3, threads=threads, clip_norm=bound).fit(model, X, y)
+        trained.append(model.params.tobytes())
+    assert trained[0] == trained[1]
