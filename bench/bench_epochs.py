@@ -137,6 +137,31 @@ def test_predict_one(compare: Compare, sizes: tuple[int, int, int]) -> None:
     compare(f"predict_one {'-'.join(map(str, sizes))}", model.predict_one, numpy, x)
 
 
+def test_predict_one_and_onnxruntime(benchmark: Any) -> None:
+    """One row of 64-32-10 by onnxruntime on one thread; the group says what predict_one takes."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    model = MLP([64, 32, 10], output="softmax", seed=0)
+    names = [("w1", model.weights[0]), ("b1", model.biases[0]), ("w2", model.weights[1]), ("b2", model.biases[1])]
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [("Gemm", ["x", "w1", "b1"], "z1"), ("Relu", ["z1"], "a1"), ("Gemm", ["a1", "w2", "b2"], "z2")]
+    graph = helper.make_graph(
+        [helper.make_node(kind, given, [out]) for kind, given, out in nodes],
+        "64-32-10",
+        [helper.make_tensor_value_info("x", real, [1, 64])],
+        [helper.make_tensor_value_info("z2", real, [1, 10])],
+        [onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in names],
+    )
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = runtime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).random(64, np.float32)
+    row = {"x": x[None]}
+    assert session.run(None, row)[0].argmax() == model.predict_one(x)
+    benchmark.group = "predict_one 64-32-10"
+    benchmark(session.run, None, row)
+
+
 def test_all_finite(compare: Compare) -> None:
     values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
     compare("all_finite 1,000,000", inference.all_finite, lambda values: bool(np.isfinite(values).all()), values)

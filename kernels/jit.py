@@ -71,7 +71,7 @@ SOURCE_HASH = _source_hash()
 CACHE_FOLDER = _cache_root() / SOURCE_HASH
 
 
-class _Locator(_CacheLocator):
+class Locator(_CacheLocator):
     """Puts all kernels of one source state into one folder."""
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
@@ -88,16 +88,31 @@ class _Locator(_CacheLocator):
         return str(self._line)
 
     @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_Locator":
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "Locator":
         return cls(py_func, py_file)
 
 
 class _CacheImpl(CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+    _locator_classes = (Locator,)
 
 
-class _Cache(FunctionCache):
-    """A cache that is never a reason to fail: an unwritable or broken folder costs a compilation and one warning."""
+class Forgiving:
+    """Part of a cache that is never a reason to fail: what cannot be kept is compiled again, with one warning."""
+
+    def save_overload(self: Any, sig: Any, data: Any) -> None:
+        save = super().save_overload
+        try:
+            save(sig, data)
+        except OSError as error:
+            self.disable()
+            warn_not_kept(error)
+        except Exception:  # a broken index: begin it anew
+            self.flush()
+            save(sig, data)
+
+
+class _Cache(Forgiving, FunctionCache):
+    """The cache of the processor's kernels."""
 
     _impl_class = _CacheImpl
 
@@ -113,16 +128,6 @@ class _Cache(FunctionCache):
                 return self._load_overload(sig, target_context)
         except Exception:  # truncated or foreign file: compile again, and overwrite it
             return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:
-            self.disable()
-            warn_not_kept(error)
-        except Exception:  # a broken index: begin it anew
-            self.flush()
-            super().save_overload(sig, data)
 
 
 @cache

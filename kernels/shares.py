@@ -24,8 +24,8 @@ _COUNTS = platform.machine().lower() in ("x86_64", "amd64")  # elsewhere program
 
 
 @intrinsic
-def _clock(typing):
-    """Cycles of a clock that never stops; 0 where there is none."""
+def clock(typing):
+    """Cycles since some time; always 0 where programs may not count them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not _COUNTS:
@@ -37,19 +37,13 @@ def _clock(typing):
 
 
 @inner
-def clock():
-    """Cycles since some time; always 0 where they cannot be counted."""
-    return _clock()
-
-
-@inner
 def note(counter, thread, share, since):
     """Remember what the whole work would have cost this thread, whose share took since the clock showed `since`.
 
     Smoothed over a few steps. counter: int64 array (barrier.APART (threads + 1),), beside the thread's turns.
     """
     begin, end, parts = share
-    cycles = _clock() - since
+    cycles = clock() - since
     if cycles >= LEAST:
         at = pointer(counter, barrier.APART * (thread + 1))
         whole = cycles * parts // max(1, end - begin)

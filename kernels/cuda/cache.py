@@ -16,11 +16,11 @@ from hotloop.kernels import jit
 
 
 class _Impl(CUDACacheImpl):
-    _locator_classes = (jit._Locator,)
+    _locator_classes = (jit.Locator,)
 
 
-class _Cache(CUDACache):
-    """A cache that is never a reason to fail, as the processor's."""
+class _Cache(jit.Forgiving, CUDACache):
+    """The cache of one of the GPU's kernels."""
 
     _impl_class = _Impl
 
@@ -36,16 +36,6 @@ class _Cache(CUDACache):
             return super().load_overload(sig, target_context)
         except Exception:  # truncated or foreign file: compile again, and overwrite it
             return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:
-            self.disable()
-            jit.warn_not_kept(error)
-        except Exception:  # a broken index: begin it anew
-            self.flush()
-            super().save_overload(sig, data)
 
 
 def _identity(held: Any) -> str | None:
