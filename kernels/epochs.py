@@ -238,61 +238,76 @@ def update_active(plan, params, work, r, layer, lists, counts):
 
 
 @inner
-def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads, rule, lr, fused):
-    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0).
-
-    fused: move the parameters by the rule instead.
-    """
+def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, thread, threads, total):
+    """Deltas of a block of rows, all threads' when it returns; total + their losses (on thread 0)."""
     plan, params = net
     inputs = network.kind(samples, 0)
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
-    total = 0.0
+    begin, end = shares.bounds(rows, share, TILE_ROWS)
+    if inputs == network.ZEROS:
+        network.forward_zeros(plan, params, work, samples, position, rows, share, meeting, thread, threads)
+    else:
+        network.load_rows(plan, work, lists, samples, inputs, position, begin, end)
+        if regular.noise > 0.0:
+            for r in range(begin, end):
+                regularize.add_noise(plan, work, r, position + r, regular)
+    for layer in range(2 if inputs == network.ZEROS else 1, layers):
+        if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
+            for r in range(begin, end):
+                regularize.drop(plan, work, layer - 1, r, position + r, regular)
+        network.forward(plan, params, work, lists, inputs == network.LISTED, layer, begin, end)
+    network.output_deltas(plan, work, samples, position, begin, end, loss, scale, row_loss)
+    network.backward(plan, params, work, begin, end)
+    barrier.wait(meeting, threads)
+    if thread == 0:
+        for r in range(rows):
+            total += row_loss[r]
+    return total
+
+
+@inner
+def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
+    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
+    inputs, meeting, total = network.kind(samples, 0), scratch.meeting, 0.0
     for first in range(0, rows, BLOCK):
-        some = min(BLOCK, rows - first)
+        some, at = min(BLOCK, rows - first), position + first
         share = shares.of_thread(meeting, thread, threads)
-        begin, end = shares.bounds(some, share, TILE_ROWS)
-        if inputs == network.ZEROS:
-            network.forward_zeros(plan, params, work, samples, position + first, some, share, meeting, thread, threads)
-        else:
-            network.load_rows(plan, work, lists, samples, inputs, position + first, begin, end)
-            if regular.noise > 0.0:
-                for r in range(begin, end):
-                    regularize.add_noise(plan, work, r, position + first + r, regular)
-        for layer in range(2 if inputs == network.ZEROS else 1, layers):
-            if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
-                for r in range(begin, end):
-                    regularize.drop(plan, work, layer - 1, r, position + first + r, regular)
-            network.forward(plan, params, work, lists, inputs == network.LISTED, layer, begin, end)
-        network.output_deltas(plan, work, samples, position + first, begin, end, loss, scale, row_loss)
-        network.backward(plan, params, work, begin, end)
-        barrier.wait(meeting, threads)
-        if thread == 0:
-            for r in range(some):
-                total += row_loss[r]
+        total = _deltas(net, samples, at, some, loss, scale, regular, scratch, share, thread, threads, total)
         began = shares.clock()
-        if fused:
-            steps.accumulate_and_apply(rule, net, work, inputs, some, share, lr)
-        else:
-            network.accumulate(plan, into, work, lists, inputs, some, share)
+        network.accumulate(net.plan, into, scratch.work, scratch.lists, inputs, some, share)
         shares.note(meeting, thread, share, began)
         barrier.wait(meeting, threads)
     return total
 
 
 @inner
-def _step(net, rule, regular, lr, scratch, thread, threads, fused):
-    """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share.
+def _fused(net, samples, position, rows, loss, scale, rule, lr, regular, scratch, thread, threads):
+    """Move the parameters by the gradient of a batch of at most BLOCK rows; return its summed loss (on thread 0)."""
+    inputs, meeting = network.kind(samples, 0), scratch.meeting
+    share = shares.of_thread(meeting, thread, threads)
+    total = _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, thread, threads, 0.0)
+    began = shares.clock()
+    steps.accumulate_and_apply(rule, net, scratch.work, inputs, rows, share, lr)
+    shares.note(meeting, thread, share, began)
+    barrier.wait(meeting, threads)
+    return total
 
-    fused: they have been moved.
-    """
-    grad, squares, meeting = rule.grad, scratch.squares, scratch.meeting
+
+@inner
+def _move(net, rule, regular, lr, scratch, thread, threads):
+    """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
+    meeting = scratch.meeting
     if regular.parts.bound_gradient != 0:
-        regularize.bound_gradient(net, grad, squares, regular, meeting, thread, threads)
+        regularize.bound_gradient(net, rule.grad, scratch.squares, regular, meeting, thread, threads)
         barrier.wait(meeting, threads)
-    if not fused:
-        steps.apply_share(rule, net, lr, shares.of_thread(meeting, thread, threads))
-        barrier.wait(meeting, threads)
+    steps.apply_share(rule, net, lr, shares.of_thread(meeting, thread, threads))
+    barrier.wait(meeting, threads)
+
+
+@inner
+def _end_step(net, rule, regular, meeting, thread, threads):
+    """What comes behind a move of the parameters."""
     if thread == 0:
         steps.tick(rule)
     if regular.max_norm > 0.0:
@@ -321,13 +336,16 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
         batch = lazy.Batch(position, rows, lr, step)
         if first_layer.parts.before != 0:
             lazy.before(net, samples, rule, first_layer, batch, meeting, thread, threads)
-        total += _gradient(
-            net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads, rule, lr, fused
-        )
+        if fused:
+            total += _fused(net, samples, position, rows, loss, scale, rule, lr, regular, scratch, thread, threads)
+        else:
+            total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
         if first_layer.parts.after != 0:
             lazy.after(net, samples, rule, first_layer, batch, meeting, thread, threads)
         elif not direct:
-            _step(net, rule, regular, lr, scratch, thread, threads, fused)
+            if not fused:
+                _move(net, rule, regular, lr, scratch, thread, threads)
+            _end_step(net, rule, regular, meeting, thread, threads)
         step += 1
     if thread == 0:
         scratch.total[0] = total

@@ -428,6 +428,7 @@ def test_divergence_restores_the_best_weights_under_early_stopping() -> None:
 
 LONG = """
 import signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # programs in the background ignore it
 import numpy as np
 from hotloop import MLP, SGD, Trainer, engine
 engine.THREAD_PAYS = {pays}
