@@ -96,23 +96,20 @@ class _CacheImpl(CompileResultCacheImpl):
     _locator_classes = (Locator,)
 
 
-class Forgiving:
-    """Part of a cache that is never a reason to fail: what cannot be kept is compiled again, with one warning."""
-
-    def save_overload(self: Any, sig: Any, data: Any) -> None:
-        save = super().save_overload
-        try:
-            save(sig, data)
-        except OSError as error:
-            self.disable()
-            warn_not_kept(error)
-        except Exception:  # a broken index: begin it anew
-            self.flush()
-            save(sig, data)
+def save_if_possible(cache: Any, save: Callable[[Any, Any], None], sig: Any, data: Any) -> None:
+    """Save into a cache that is never a reason to fail: an unwritable folder costs a compilation and one warning."""
+    try:
+        save(sig, data)
+    except OSError as error:
+        cache.disable()
+        warn_not_kept(error)
+    except Exception:  # a broken index: begin it anew
+        cache.flush()
+        save(sig, data)
 
 
-class _Cache(Forgiving, FunctionCache):
-    """The cache of the processor's kernels."""
+class _Cache(FunctionCache):
+    """The cache of the processor's kernels, never a reason to fail."""
 
     _impl_class = _CacheImpl
 
@@ -128,6 +125,9 @@ class _Cache(Forgiving, FunctionCache):
                 return self._load_overload(sig, target_context)
         except Exception:  # truncated or foreign file: compile again, and overwrite it
             return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        save_if_possible(self, super().save_overload, sig, data)
 
 
 @cache

@@ -19,8 +19,8 @@ class _Impl(CUDACacheImpl):
     _locator_classes = (jit.Locator,)
 
 
-class _Cache(jit.Forgiving, CUDACache):
-    """The cache of one of the GPU's kernels."""
+class _Cache(CUDACache):
+    """The cache of one of the GPU's kernels, never a reason to fail."""
 
     _impl_class = _Impl
 
@@ -36,6 +36,9 @@ class _Cache(jit.Forgiving, CUDACache):
             return super().load_overload(sig, target_context)
         except Exception:  # truncated or foreign file: compile again, and overwrite it
             return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        jit.save_if_possible(self, super().save_overload, sig, data)
 
 
 def _identity(held: Any) -> str | None:
