@@ -26,6 +26,12 @@ from hotloop.kernels.simd import (
 BIT_ROWS = 32  # rows of a mask of one feature
 
 
+def _entry(builder: Any, index: Any, value: Any, at: Any, weight: Any, weight_row: Any) -> tuple[Any, Any]:
+    """The value of an entry in every lane, and the row of weights that it meets."""
+    k = builder.sext(builder.load(builder.gep(index, [at])), I64)
+    return broadcast(builder, builder.load(builder.gep(value, [at]))), builder.gep(weight, [builder.mul(k, weight_row)])
+
+
 def _make_gather(vectors: int) -> Callable[..., None]:
     """Sparse row times matrix: out[c] += sum_k value[k] * weight[index[k], c]."""
 
@@ -37,9 +43,7 @@ def _make_gather(vectors: int) -> Callable[..., None]:
             index, value, count, weight, weight_row, out = args
             columns = range(vectors)
             loop = Loop(builder, count, 1, [load(builder, out, LANES * v) for v in columns])
-            factor = broadcast(builder, builder.load(builder.gep(value, [loop.index])))
-            k = builder.sext(builder.load(builder.gep(index, [loop.index])), I64)
-            row = builder.gep(weight, [builder.mul(k, weight_row)])
+            factor, row = _entry(builder, index, value, loop.index, weight, weight_row)
             updated = [build_fma(builder, factor, load(builder, row, LANES * v), loop.carried[v]) for v in columns]
             sums = loop.close(updated)
             for v in columns:
@@ -63,9 +67,7 @@ def _make_scatter(vectors: int) -> Callable[..., None]:
             columns = range(vectors)
             deltas = [load(builder, delta, LANES * v) for v in columns]
             loop = Loop(builder, count, 1, [])
-            factor = broadcast(builder, builder.load(builder.gep(value, [loop.index])))
-            k = builder.sext(builder.load(builder.gep(index, [loop.index])), I64)
-            row = builder.gep(weight, [builder.mul(k, weight_row)])
+            factor, row = _entry(builder, index, value, loop.index, weight, weight_row)
             for v in columns:
                 store(builder, build_fma(builder, factor, deltas[v], load(builder, row, LANES * v)), row, LANES * v)
             loop.close([])
