@@ -23,7 +23,7 @@ from hotloop.kernels.simd import (
     vector_type,
 )
 
-BIT_ROWS = 32  # rows of a mask of one feature
+BIT_ROWS = WORD = 64  # bits of a mask: of the rows of one feature, or of the features of one row
 
 
 def _entry(builder: Any, index: Any, value: Any, at: Any, weight: Any, weight_row: Any) -> tuple[Any, Any]:
@@ -92,31 +92,45 @@ def _count_bits(builder: Any, mask: Any) -> Any:
     return builder.call(function, [mask])
 
 
+def _next_word(builder: Any, mask: Any, more: Any, offset: Any) -> tuple[Any, Any]:
+    """A mask and the k of its first bit; the mask of the next 64 if this one is empty."""
+    empty = builder.icmp_signed("==", mask, I64(0))
+    return builder.select(empty, more, mask), builder.select(empty, I64(WORD), offset)
+
+
 def _make_tile_bits(vectors: int) -> Callable[..., None]:
-    """A tile of two rows, summed over the k of a mask: out[r, c] += sum_k x[r, k] * weight[k, c], ascending k."""
+    """A tile of two rows, summed over the k of two masks: out[r, c] += sum_k x[r, k] * weight[k, c], ascending k.
+
+    `more` is the mask of the next 64 k. One loop for both: processors foresee its end half as often wrongly.
+    """
 
     @intrinsic
-    def tile_bits(typing, mask, x, x_row, x_k, weight, weight_k, out, out_row):
+    def tile_bits(typing, mask, more, x, x_row, x_k, weight, weight_k, out, out_row):
         size = types.intp
-        signature = types.void(types.int64, x, size, size, weight, size, out, size)
+        signature = types.void(types.int64, types.int64, x, size, size, weight, size, out, size)
 
         def codegen(context, builder, signature, args):
-            mask, x, x_row, x_k, weight, weight_k, out, out_row = args
+            mask, more, x, x_row, x_k, weight, weight_k, out, out_row = args
+            count = builder.add(_count_bits(builder, mask), _count_bits(builder, more))
+            mask, base = _next_word(builder, mask, more, I64(0))
             passes = loops_of(weight.type.pointee, 2 * vectors, TILE_REGISTERS)
             some = max(1, vectors // passes)
             for first in range(0, vectors, some):
                 columns = range(LANES * first, LANES * (first + some), LANES)
                 places = [(row, c) for row in (out, builder.gep(out, [out_row])) for c in columns]
                 start = [load(builder, *place) for place in places]
-                loop = Loop(builder, _count_bits(builder, mask), 1, [mask, *start])
-                k, rest = _lowest_bit(builder, loop.carried[0])
+                loop = Loop(builder, count, 1, [mask, base, *start])
+                bits, offset = loop.carried[:2]
+                k, rest = _lowest_bit(builder, bits)
+                k = builder.add(k, offset)
                 at = builder.gep(x, [builder.mul(k, x_k)])
                 row = builder.gep(weight, [builder.mul(k, weight_k)])
                 factors = [broadcast(builder, builder.load(of)) for of in (at, builder.gep(at, [x_row]))]
                 weights = [load(builder, row, c) for c in columns]
                 terms = [(factor, part) for factor in factors for part in weights]
-                sums = [build_fma(builder, *term, chain) for term, chain in zip(terms, loop.carried[1:], strict=True)]
-                for total, place in zip(loop.close([rest, *sums])[1:], places, strict=True):
+                sums = [build_fma(builder, *term, chain) for term, chain in zip(terms, loop.carried[2:], strict=True)]
+                following = _next_word(builder, rest, more, offset)
+                for total, place in zip(loop.close([*following, *sums])[2:], places, strict=True):
                     store(builder, total, *place)
             return context.get_dummy_value()
 
@@ -154,7 +168,7 @@ def make_bits_buffer(size: int) -> Callable[..., Any]:
 
 @intrinsic
 def rows_with_bits(typing, bits, chosen):
-    """Which of 32 numbers of 16 bits share a set bit with `chosen`."""
+    """Which of 64 numbers of 16 bits share a set bit with `chosen`."""
 
     def codegen(context, builder, signature, args):
         bits, chosen = args

@@ -188,7 +188,7 @@ def accumulate_and_apply(rule, net, work, inputs, rows, share, lr):
         for k in range(first, last, some):
             stop = min(last, k + some)
             clear(grad, (stop - k) * padded)
-            network.accumulate_rows(plan, layer, grad, work, inputs, rows, k, stop)
+            network.accumulate_rows(plan, layer, grad, work, inputs, rows, share, k, stop)
             apply_block(rule, params, weight + k * padded, (stop - k) * padded, grad, lr)
         if share[1] == share[2] and plan[layer, network.HAS_BIAS] != 0:
             delta = pointer(work, plan[layer, network.SLOPE])

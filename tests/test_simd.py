@@ -43,6 +43,7 @@ MAKERS: dict[str, Any] = {
 SPILLS = {
     ("AVX2", "gather", (4,), "float64"): 4,
     ("AVX2", "scatter", (4,), "float64"): 2,
+    ("AVX2", "tile_bits", (2,), "float64"): 1,
     ("AVX-512", "dots", (4, 4), "float64"): 14,
     ("AVX-512", "dots", (1, 16), "float64"): 27,
     ("NEON", "tile", (1, 4), "float32"): 2,
@@ -97,7 +98,7 @@ def arguments(maker: str, real: Any) -> list[Any]:
         "dots": [at, _SIZE, at, _SIZE, at, _SIZE, _SIZE],
         "gather": [_INDEX, at, _SIZE, at, _SIZE, at],
         "scatter": [_INDEX, at, _SIZE, at, _SIZE, at],
-        "tile_bits": [types.int64, at, _SIZE, _SIZE, at, _SIZE, at, _SIZE],
+        "tile_bits": [types.int64, types.int64, at, _SIZE, _SIZE, at, _SIZE, at, _SIZE],
     }[maker]
 
 

@@ -147,13 +147,14 @@ BLOCKS = [
     (5, 17, 128),
     (32, 63, 144),
     (33, 65, 16),
-    (70, 130, 176),
+    (64, 300, 16),
+    (129, 130, 176),
     (2, 1100, 16),
 ]
 
 
 @both
-@pytest.mark.parametrize("density", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.2, 1.0])
 def test_zeros_skipped_in_a_block_leave_the_bits_of_dense(density: float, dtype: str) -> None:
     for rows, width, columns in BLOCKS:
         x, weight, bias, delta = block(rows, width, columns, density, dtype)
