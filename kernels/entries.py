@@ -33,16 +33,16 @@ def _entry(builder: Any, index: Any, value: Any, at: Any, weight: Any, weight_ro
 
 
 def _make_gather(vectors: int) -> Callable[..., None]:
-    """Sparse row times matrix: out[c] += sum_k value[k] * weight[index[k], c]."""
+    """Sparse row times matrix: out[c] = init[c] + sum_k value[k] * weight[index[k], c]."""
 
     @intrinsic
-    def gather(typing, index, value, count, weight, weight_row, out):
-        signature = types.void(index, value, types.intp, weight, types.intp, out)
+    def gather(typing, index, value, count, weight, weight_row, init, out):
+        signature = types.void(index, value, types.intp, weight, types.intp, init, out)
 
         def codegen(context, builder, signature, args):
-            index, value, count, weight, weight_row, out = args
+            index, value, count, weight, weight_row, init, out = args
             columns = range(vectors)
-            loop = Loop(builder, count, 1, [load(builder, out, LANES * v) for v in columns])
+            loop = Loop(builder, count, 1, [load(builder, init, LANES * v) for v in columns])
             factor, row = _entry(builder, index, value, loop.index, weight, weight_row)
             updated = [build_fma(builder, factor, load(builder, row, LANES * v), loop.carried[v]) for v in columns]
             sums = loop.close(updated)

@@ -47,18 +47,21 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     Windows begin at multiples of their size, and at `start`. Threads divide the first layer by columns, and meet twice
     a window; the layers above are left to thread 0, and meanwhile the last one brings the next window's samples.
     """
-    (plan, params), order = net, samples.order
+    plan, params = net
     window, loss_sum, meeting = scratch.overlaps.shape[1], scratch.total, scratch.meeting
     vectors = plan[1, PADDED] // LANES
     first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
     total, half, before = loss_sum[0], 0, 0
+    alone = window == 1 and network.kind(samples, window) == network.LISTED
     position, rows = start, min(window - start % window, stop - start)
     while True:
         if thread == threads - 1:
             _bring(plan, samples, scratch, position, rows, half)
         barrier.wait(meeting, threads)
-        following = pointer(order, min(position + rows, order.shape[0] - rows))
-        _first_layer(plan, params, samples, following, scratch, 1 - half, before, rows, first, last)
+        if alone:
+            _first_layer_of_row(plan, params, samples, position, scratch, 1 - half, before, rows, first, last)
+        else:
+            _first_layer(plan, params, samples, position, scratch, 1 - half, before, rows, first, last)
         if rows == 0:
             break
         barrier.wait(meeting, threads)
@@ -78,6 +81,9 @@ def _bring(plan, samples, scratch, position, rows, half):
     window, width, stride = overlaps.shape[1], plan[0, PADDED], plan[0, STRIDE]
     begin = half * window
     inputs = network.kind(samples, window)
+    if window == 1 and inputs == network.LISTED and samples.inputs.start.shape[0] > 0:
+        _count_entries(plan, samples, lists, position, rows, begin)
+        return
     network.load_rows(plan, work, lists, samples, inputs, position - begin, begin, begin + rows)
     if window == 1:
         return
@@ -100,11 +106,41 @@ def _bring(plan, samples, scratch, position, rows, half):
 
 
 @inner
-def _first_layer(plan, params, samples, following, scratch, half, before, rows, first, last):
+def _count_entries(plan, samples, lists, position, rows, r):
+    """Note the number of the entries of row r, if it is one, which stay where they are."""
+    starts, blocks = samples.inputs.start, sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+    if rows == 1:
+        sample = samples.order[position]
+        lists.ends[r * (blocks + 1) + blocks] = starts[sample + 1] - starts[sample]
+        network.fetch_ahead(samples, position)
+
+
+@inner
+def _first_layer_of_row(plan, params, samples, position, scratch, half, before, rows, first, last):
+    """_first_layer for LISTED windows of one row: the step of the last row, if any, and z of that at this position."""
+    work, lists = scratch.work, scratch.lists
+    stride, padded, blocks = plan[1, STRIDE], plan[1, PADDED], sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+    weight, bias = pointer(params, plan[1, WEIGHT] + first), pointer(params, plan[1, BIAS] + first)
+    if before == 1:
+        delta = pointer(work, plan[1, SLOPE] + half * stride + first)
+        if plan[1, HAS_BIAS] != 0:
+            add_rows(delta, 0, 1, last - first, bias)
+        index, value = network.entries_of(plan, samples, lists, position - 1, half, 1)
+        count = np.int64(lists.ends[half * (blocks + 1) + blocks])
+        sparse.distribute(index, value, count, delta, weight, padded, last - first)
+    if rows == 1:
+        z = pointer(work, plan[1, VALUE] + (1 - half) * stride + first)
+        index, value = network.entries_of(plan, samples, lists, position, 1 - half, 1)
+        count = np.int64(lists.ends[(1 - half) * (blocks + 1) + blocks])
+        sparse.accumulate(index, value, count, weight, padded, last - first, bias, z)
+
+
+@inner
+def _first_layer(plan, params, samples, position, scratch, half, before, rows, first, last):
     """The steps of the last window's rows, and by the weights after them z of this window's: columns first .. last.
 
-    before rows are in this half of the block, and rows in the other. Block by block of the features, so that the
-    weights come through the first-level cache once for both. following: samples that are soon to be brought.
+    before rows are in this half of the block, and rows in the other: those from this position on. Block by block of the
+    features, so that the weights come through the first-level cache once for both.
     """
     work, lists, window, width = scratch.work, scratch.lists, scratch.overlaps.shape[1], plan[0, WIDTH]
     x_row, stride, padded, inputs = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED], network.kind(samples, window)
@@ -112,7 +148,8 @@ def _first_layer(plan, params, samples, following, scratch, half, before, rows, 
     z, delta = pointer(work, plan[1, VALUE] + new * stride), pointer(work, plan[1, SLOPE] + old * stride)
     weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
     x_old, x_new = pointer(work, plan[0, VALUE] + old * x_row), pointer(work, plan[0, VALUE] + new * x_row)
-    X = pointer(samples.inputs.X, 0)
+    X, order = pointer(samples.inputs.X, 0), samples.order
+    following = pointer(order, min(position + rows, order.shape[0] - rows))
     if plan[1, HAS_BIAS] != 0:
         add_rows(advance(delta, first), stride, before, last - first, advance(bias, first))
     for r in range(rows):
@@ -163,8 +200,9 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         cost = cast(row_loss[r], scale)
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
-            restrain(rule, plan, work, inputs, lists, r, cost, scale)
-        if moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, WIDTH]):
+            x, count = _inputs_of(plan, samples, scratch, position + i, r)
+            restrain(rule, plan, work, x, count, r, cost, scale)
+        if moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, PADDED]):
             network.backward(plan, params, work, r, r + 1)
             for layer in range(2, layers):
                 update_active(plan, params, work, r, layer, lists, counts)
@@ -181,26 +219,32 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
 @inner
 def moves(delta, n):
     """Whether any output's delta is not zero."""
-    found = False
+    found = np.int32(0)  # without a branch, and in 32 bits, it vectorises
     for j in range(n):
-        found = found or delta[j] != cast(0.0, delta[j])
-    return found
+        found = np.int32(found | np.int32(delta[j] != cast(0.0, delta[j])))
+    return found != 0
 
 
 @inner
-def restrain(rule, plan, work, inputs, lists, r, cost, scale):
-    """Make the step the smallest that ends the loss of row r, and no larger than the rate allows.
+def _inputs_of(plan, samples, scratch, position, r):
+    """(x, count): the inputs of row r, the sample at this position, or those listed, and their number."""
+    lists, window = scratch.lists, scratch.overlaps.shape[1]
+    if network.kind(samples, window) == network.LISTED:
+        blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+        _, value = network.entries_of(plan, samples, lists, position, r, window)
+        return value, np.int64(lists.ends[r * (blocks + 1) + blocks])
+    return pointer(scratch.work, plan[0, VALUE] + r * plan[0, STRIDE]), plan[0, WIDTH]
+
+
+@inner
+def restrain(rule, plan, work, x, count, r, cost, scale):
+    """Make the step the smallest that ends the loss of row r, whose inputs x are, and no larger than the rate allows.
 
     See updates.passive_aggressive_share.
     """
     delta, k, zero = pointer(work, plan[1, SLOPE] + r * plan[1, STRIDE]), plan[1, WIDTH], cast(0.0, scale)
     if scale == zero:
         return
-    blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
-    at, count = r * plan[0, STRIDE], plan[0, WIDTH]
-    x = pointer(work, plan[0, VALUE] + at)
-    if inputs == network.LISTED:
-        x, count = pointer(lists.value, at), np.int64(lists.ends[r * (blocks + 1) + blocks])
     square, slopes = cast(float(plan[1, HAS_BIAS]), scale), zero
     for i in range(count):
         square = fma(x[i], x[i], square)
@@ -218,12 +262,10 @@ def forward_active(plan, params, work, r, layer, lists, counts):
     padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
     index, value = pointer(lists.index, below), pointer(lists.value, below)
     z, bias = pointer(work, plan[layer, VALUE] + r * plan[layer, STRIDE]), pointer(params, plan[layer, BIAS])
-    for j in range(padded):
-        z[j] = bias[j]
     x = pointer(work, below + r * plan[layer - 1, STRIDE])
     count = sparse.append(x, 0, plan[layer - 1, WIDTH], index, value, 0)
     counts[layer] = count
-    sparse.accumulate(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, z)
+    sparse.accumulate(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, bias, z)
 
 
 @inner

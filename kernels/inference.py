@@ -40,9 +40,7 @@ def predict(net, inputs, begin, end, block, work, out):
                 for r in range(rows):
                     at, row = entry_starts[first + r], advance(z, r * stride)
                     entries, count = pointer(entry_indices, at), entry_starts[first + r + 1] - at
-                    for j in range(padded):
-                        row[j] = bias[j]
-                    sparse.accumulate(entries, pointer(entry_values, at), count, weight, padded, padded, row)
+                    sparse.accumulate(entries, pointer(entry_values, at), count, weight, padded, padded, bias, row)
             else:
                 product(x, x_row, 1, rows, plan[layer - 1, WIDTH], weight, padded, padded, bias, 0, z, stride)
             for r in range(rows):

@@ -120,16 +120,42 @@ def squared_hinge(prediction, target, k, delta):
     return value * share
 
 
+@inner
+def _logistic_output(z, t, share):
+    """The term and the delta of one logit."""
+    # For z > 0, softplus(z) - t z = (1 - t) z + log(1 + exp(-z)): no difference of large numbers.
+    magnitude = (cast(1.0, z) - t) * z if z > cast(0.0, z) else -t * z
+    return magnitude + scalar.softplus(-abs(z)), share * (scalar.sigmoid(z) - t)
+
+
 @jit
 def logistic(prediction, target, k, delta):
     """(1/k) sum_j log(1 + exp(z_j)) - t_j z_j from logits z, t in [0, 1]; delta (sigmoid(z) - t) / k."""
     value, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
     for j in range(k):
-        z, t = prediction[j], cast(target[j], value)
-        # For z > 0, softplus(z) - t z = (1 - t) z + log(1 + exp(-z)): no difference of large numbers.
-        magnitude = (cast(1.0, z) - t) * z if z > cast(0.0, z) else -t * z
-        value += magnitude + scalar.softplus(-abs(z))
-        delta[j] = share * (scalar.sigmoid(z) - t)
+        term, delta[j] = _logistic_output(prediction[j], cast(target[j], value), share)
+        value += term
+    return value * share
+
+
+@inner
+def _logistic_lines(prediction, target, k, delta):
+    """logistic in whole lines, with no sum between, so that it vectorises: 10 logits 0.08 us, not 0.15."""
+    zero, share = cast(0.0, prediction[0]), cast(1.0, prediction[0]) / cast(k, prediction[0])
+    if k < LANES // 2:
+        return logistic(prediction, target, k, delta)
+    value, logits, targets, terms, slopes = zero, _line(zero), _line(zero), _line(zero), _line(zero)
+    for first in range(0, k, LANES):
+        some = min(LANES, k - first)
+        for j in range(LANES):
+            logits[j], targets[j] = zero, zero
+        for j in range(some):
+            logits[j], targets[j] = prediction[first + j], cast(target[first + j], zero)
+        for j in range(LANES):
+            terms[j], slopes[j] = _logistic_output(logits[j], targets[j], share)
+        for j in range(some):
+            value += terms[j]
+            delta[first + j] = slopes[j]
     return value * share
 
 
@@ -347,7 +373,7 @@ PARTS: dict[int, Any] = {  # by code
     HUBER: _part(huber),
     HINGE: _part(hinge),
     SQUARED_HINGE: _part(squared_hinge),
-    LOGISTIC: _part(logistic),
+    LOGISTIC: _part(_logistic_lines),
     CROSS_ENTROPY: _part(cross_entropy),
     POISSON: _part(poisson),
     POISSON_RATE: _part(poisson_rate),

@@ -95,6 +95,28 @@ def fetch_entries(indices, values, begin, end):
 
 
 @inner
+def fetch_ahead(samples, position):
+    """Begin to bring the entries of the sample that comes AHEAD of this position of the order."""
+    _, values, indices, starts = samples.inputs
+    following = samples.order[min(position + AHEAD, samples.order.shape[0] - 1)]
+    fetch_entries(indices, values, starts[following], starts[following + 1])
+
+
+@inner
+def entries_of(plan, samples, lists, position, r, window):
+    """(index, value): the entries of the sample at this position, which is the LISTED row r.
+
+    With windows of one sample compressed rows are read where they are: 784-10 0.7 us a sample with a copy, 0.6 without.
+    """
+    _, values, indices, starts = samples.inputs
+    if window == 1 and starts.shape[0] > 0:
+        at = starts[samples.order[position]]
+        return pointer(indices, at), pointer(values, at)
+    at = r * plan[0, STRIDE]
+    return pointer(lists.index, at), pointer(lists.value, at)
+
+
+@inner
 def load_rows(plan, work, lists, samples, inputs, position, begin, end):
     """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end.
 
@@ -112,8 +134,7 @@ def load_rows(plan, work, lists, samples, inputs, position, begin, end):
         if entry_starts.shape[0] > 0:
             at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
             entries = pointer(entry_indices, at), pointer(entry_values, at)
-            following = order[min(position + r + AHEAD, order.shape[0] - 1)]
-            fetch_entries(entry_indices, entry_values, entry_starts[following], entry_starts[following + 1])
+            fetch_ahead(samples, position + r)
             if inputs == LISTED:
                 sparse.load_listed(entries[0], entries[1], count, width, size, index, value, ends)
             else:
@@ -292,7 +313,7 @@ def output_delta(plan, work, truth, sample, r, loss, scale):
         for j in range(k):
             delta[j] = a[j] * (delta[j] - mean) * scale
     else:
-        for j in range(k):
+        for j in range(plan[top, PADDED]):
             delta[j] *= a[j] * scale
     return value
 

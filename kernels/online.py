@@ -163,7 +163,8 @@ def _step_direct(x, address):
     truth = samples.targets, samples.labels, samples.weights
     cost = network.output_delta(plan, work, truth, 0, 0, loss, scale)
     if rule.code == updates.PASSIVE_AGGRESSIVE:
-        epochs.restrain(rule, plan, work, network.ALL, lists, 0, cost, scale)
+        inputs = pointer(work, plan[0, network.VALUE])
+        epochs.restrain(rule, plan, work, inputs, plan[0, network.WIDTH], 0, cost, scale)
     if epochs.moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
         network.backward(plan, params, work, 0, 1)
         for layer in range(1, layers):

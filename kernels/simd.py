@@ -161,16 +161,18 @@ def advance(typing, base, offset):
 
 
 def make_buffer(size: int) -> Callable[..., Any]:
-    """A function that gives room for `size` elements of the type a pointer points to, on the caller's stack."""
+    """A function that gives room for `size` elements of a number's type, or a pointer's, on the caller's stack."""
 
     @intrinsic
     def buffer(typing, like):
+        kind = like if isinstance(like, types.CPointer) else types.CPointer(like)
+
         def codegen(context, builder, signature, args):
-            room = cgutils.alloca_once(builder, context.get_value_type(like.dtype), size=ir.Constant(I64, size))
+            room = cgutils.alloca_once(builder, context.get_value_type(kind.dtype), size=ir.Constant(I64, size))
             room.align = 64  # a vector that crosses a cache line costs two loads
             return room
 
-        return like(like), codegen
+        return kind(like), codegen
 
     return buffer
 

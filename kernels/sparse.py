@@ -82,19 +82,20 @@ def compact(x, n, index, value):
 
 
 @inner
-def accumulate(index, value, count, weight, weight_row, columns, out):
-    """out[c] += sum_k value[k] weight[index[k], c] on pointers."""
+def accumulate(index, value, count, weight, weight_row, columns, init, out):
+    """out[c] = init[c] + sum_k value[k] weight[index[k], c] on pointers; init may be out."""
     c = 0
     while c + WIDE <= columns:
-        gather(index, value, count, advance(weight, c), weight_row, advance(out, c))
+        gather(index, value, count, advance(weight, c), weight_row, advance(init, c), advance(out, c))
         c += WIDE
     while c + PAIR <= columns:
-        gather_pair(index, value, count, advance(weight, c), weight_row, advance(out, c))
+        gather_pair(index, value, count, advance(weight, c), weight_row, advance(init, c), advance(out, c))
         c += PAIR
     while c + LANES <= columns:
-        gather_one(index, value, count, advance(weight, c), weight_row, advance(out, c))
+        gather_one(index, value, count, advance(weight, c), weight_row, advance(init, c), advance(out, c))
         c += LANES
     while c < columns:
+        out[c] = init[c]
         for k in range(count):
             out[c] = fma(value[k], weight[index[k] * weight_row + c], out[c])
         c += 1
@@ -213,7 +214,7 @@ def forward_part(lists, list_row, begin, rows, block, blocks, weight, weight_row
         at = ends[(begin + r) * (blocks + 1) + block]
         count, into = ends[(begin + r) * (blocks + 1) + block + 1] - at, advance(out, r * out_row)
         at += (begin + r) * list_row
-        accumulate(advance(index, at), advance(value, at), count, weight, weight_row, columns, into)
+        accumulate(advance(index, at), advance(value, at), count, weight, weight_row, columns, into, into)
 
 
 @inner
@@ -319,9 +320,8 @@ def update_zeros(x, x_row, rows, first, last, delta, delta_row, weight, weight_r
 @jit
 def forward_row(index, value, count, weight, bias, out):
     """out = sum_k value[k] weight[index[k]] + bias; writes out (fan_out,)."""
-    out[:] = bias
-    columns = weight.shape[1]
-    accumulate(pointer(index, 0), pointer(value, 0), count, pointer(weight, 0), columns, columns, pointer(out, 0))
+    columns, at, init = weight.shape[1], pointer(weight, 0), pointer(bias, 0)
+    accumulate(pointer(index, 0), pointer(value, 0), count, at, columns, columns, init, pointer(out, 0))
 
 
 @jit

@@ -96,7 +96,7 @@ def arguments(maker: str, real: Any) -> list[Any]:
     return {
         "tile": [at, _SIZE, _SIZE, at, _SIZE, at, _SIZE, at, _SIZE, _SIZE],
         "dots": [at, _SIZE, at, _SIZE, at, _SIZE, _SIZE],
-        "gather": [_INDEX, at, _SIZE, at, _SIZE, at],
+        "gather": [_INDEX, at, _SIZE, at, _SIZE, at, at],
         "scatter": [_INDEX, at, _SIZE, at, _SIZE, at],
         "tile_bits": [types.int64, types.int64, at, _SIZE, _SIZE, at, _SIZE, at, _SIZE],
     }[maker]
