@@ -49,6 +49,51 @@ def test_large_blocks_are_refused():
 
 
 @shim.kernel
+def neighbours(x, out, step, meets):
+    shared, i = cuda.shared.array(64, float32), cuda.threadIdx.x
+    for _ in range(2):  # upwards and downwards
+        shared[i] = x[i]
+        if meets:
+            cuda.syncthreads()
+        out[i] += shared[(i + step) % 64]
+        cuda.syncthreads()
+
+
+@pytest.mark.parametrize("step", [1, 63])
+def test_a_missing_barrier_shows(step):
+    x = np.random.default_rng(0).normal(size=64).astype(np.float32)
+    for meets in (True, False):
+        out = np.zeros(64, np.float32)
+        shim.launch(neighbours, 1, 64)(x, out, step, meets)
+        assert np.array_equal(out, 2 * np.roll(x, -step)) is meets
+
+
+@shim.kernel
+def parted(out, where):
+    i = cuda.threadIdx.x
+    if where == 0 and i > 0:
+        cuda.syncthreads()
+        out[i] = 1
+    if where == 1 and i != 5:
+        cuda.syncwarp()
+    if where == 2 and i >= 32:
+        return
+    cuda.syncthreads()
+    out[i] = 1
+
+
+def test_threads_that_part_are_told_of():
+    out = np.zeros(64)
+    with pytest.raises(AssertionError, match="threads meet at different barriers"):
+        shim.launch(parted, 1, 64)(out, 0)
+    with pytest.raises(AssertionError, match="some threads of a warp do not come to where the others wait"):
+        shim.launch(parted, 1, 64)(out, 1)
+    assert not out.any()
+    shim.launch(parted, 1, 64)(out, 2)  # those that have ended are not waited for
+    assert np.array_equal(out, np.arange(64) < 32)
+
+
+@shim.kernel
 def formulas(x, out):
     i = cuda.grid(1)
     out[i] = exp(fma(x[i], x[i], cast(0.1, x[i])))
