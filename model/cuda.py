@@ -3,6 +3,7 @@
 Imported only where device="cuda" is asked for, or an array on a device is given.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,10 +100,9 @@ def upload(array: Any, stream: Any = 0) -> Any:
     return shim.cuda.to_device(np.ascontiguousarray(array), stream)
 
 
-def own_functions(plan: NDArray[np.int64], output: int, loss: int = 0) -> Own:
-    """The activations and the loss of the user's own in a network with this last activation."""
-    codes = {int(code) for code in (*plan[1:-1, ACTIVATION], output) if code >= LEAST_CODE}
-    used = ((code, custom.find(code)) for code in sorted(codes))
+def own_functions(codes: Iterable[int], loss: int = 0) -> Own:
+    """The activations and the loss of the user's own among these codes of activations, of one or of many models."""
+    used = ((code, custom.find(code)) for code in sorted({int(code) for code in codes}) if code >= LEAST_CODE)
     activations = tuple(Activation(code, each.value, each.slope) for code, each in used)
     if loss < LEAST_CODE:
         return Own(activations)
@@ -154,7 +154,7 @@ class Engine:
         self.regular = make_regular(regularization, len(network.plan) - 1, seed, self.dtype, stream)
         rows_wide = 2 * sum(layout.padded(int(width) + 1) for width in network.plan[:, WIDTH])
         self.chunk = min(batch_size, epochs.BLOCK, max(1, LARGEST // rows_wide))
-        self.own = own_functions(network.plan, objective.activation, objective.code)
+        self.own = own_functions((*network.plan[1:-1, ACTIVATION], objective.activation), objective.code)
         plan, size = make_plan(network.plan, objective.activation, self.chunk, self.own.apart)
         self._shape(plan)
         self.plan, self.params = upload(plan, stream), upload(self.host, stream)
@@ -278,7 +278,7 @@ def infer(network: Network, inputs: Inputs, output: int, n: int, stream: Any = 0
     plan, size = make_plan(network.plan, output, PREDICT_ROWS)
     blocks = max(1, min(2 * processors(), -(-n // PREDICT_ROWS)))
     out, work = shim.cuda.device_array((n, k), dtype), shim.cuda.device_array(blocks * size, dtype)
-    net, own = Network(upload(plan, stream), upload(network.params, stream)), own_functions(network.plan, output)
+    net, own = Network(upload(plan, stream), upload(network.params, stream)), own_functions(plan[1:, ACTIVATION])
     epochs.predict(net, _inputs(inputs, stream), 0, n, PREDICT_ROWS, work, out, blocks, stream, own)
     return out
 

@@ -16,8 +16,8 @@ from numba import float32, int64, uint64
 from numba import uint32 as U  # noqa: N812 - in every index
 
 from hotloop.kernels import activations as codes
-from hotloop.kernels.cuda import losses
-from hotloop.kernels.cuda.activations import activate, softmax
+from hotloop.kernels.cuda import custom
+from hotloop.kernels.cuda.activations import softmax
 from hotloop.kernels.cuda.random import normal, words
 from hotloop.kernels.cuda.regularize import HALVES, UNITS, clipped, drawn, fate, penalised, shrink
 from hotloop.kernels.cuda.shim import cuda, device, fma
@@ -48,7 +48,6 @@ LANES = 16  # of the sum of an input gradient
 class Block(NamedTuple):
     """The device functions for one number of rows that a thread sums at once."""
 
-    forward: Any
     backward: Any
     accumulate: Any
 
@@ -61,9 +60,10 @@ def divide(t, magic):
 
 @device
 def load_rows(lines, first, w, X, order, rows, count):
-    """Bring the rows of these samples into the input's values, a warp for each row; zeros into those of padding.
+    """Bring the rows of these samples into the input's values, a warp for each row.
 
-    count: rows, those of padding among them.
+    count: rows, those of padding among them, which are copies of the first: all that is computed of them is finite if
+    that of the samples is, and their deltas are zero.
     """
     width, ld, base = lines[first, WIDTH], lines[first, LD], lines[first, VALUE]
     warps, lane = U(cuda.blockDim.x) >> U(5), U(cuda.threadIdx.x) & U(31)
@@ -73,7 +73,7 @@ def load_rows(lines, first, w, X, order, rows, count):
         sample = order[r] if r < rows else order[0]
         c = lane
         while c < padded:
-            w[base + r * ld + c] = X[sample, c] if r < rows and c < width else float32(0)
+            w[base + r * ld + c] = X[sample, c] if c < width else float32(0)
             c = U(c + U(32))
         r = U(r + warps)
 
@@ -103,35 +103,47 @@ def move_params(lines, first, layers, p, params, start, inwards):
             k = U(k + warps)
 
 
-@device
-def output_delta(lines, top, w, r, rows, loss, target, label, scale):
-    """The loss of row r; its output slope becomes scale dloss/dz, zero in the rows and the units of padding."""
-    width, ld = lines[top, WIDTH], lines[top, LD]
-    value_at, delta_at = lines[top, VALUE] + r * ld, lines[top, SLOPE] + r * ld
-    a, delta = w[value_at : value_at + width], w[delta_at : delta_at + width]
-    for j in range(width, U(U(QUAD) * lines[top, QUADS])):
-        w[delta_at + U(j)] = float32(0)
-    k = int64(width)  # the losses mix indices with -1
-    if r >= rows:
-        for j in range(k):
-            delta[j] = float32(0)
-        return float32(0)
-    jacobian = lines[top, ACTIVATION] == codes.SOFTMAX  # softmax without its fused loss
-    if jacobian:
-        softmax(a, k, delta)
-        for j in range(k):
-            a[j] = delta[j]
-    value = losses.row(loss, a, target, label, k, a)  # one call: each is thousands of instructions
-    if jacobian:
-        mean = float32(0)
-        for j in range(k):
-            mean += delta[j] * a[j]
-        for j in range(k):
-            delta[j] = delta[j] * (a[j] - mean) * scale
-    else:
-        for j in range(k):
-            delta[j] *= a[j] * scale
-    return value
+@cache
+def make_output_delta(own: custom.Loss | None) -> Any:
+    """`output_delta` for the library's losses or one of the user's own."""
+    row, apart = custom.make_row(own), custom.Own(loss=own).apart
+
+    @device
+    def output_delta(lines, top, w, r, rows, loss, target, label, scale):
+        """The loss of row r; its output slope becomes scale dloss/dz, zero in the rows and the units of padding.
+
+        Behind the output's slopes lies room for as many more, where a loss's own must not be written over the values.
+        """
+        width, ld = lines[top, WIDTH], lines[top, LD]
+        value_at, delta_at = lines[top, VALUE] + r * ld, lines[top, SLOPE] + r * ld
+        a, delta = w[value_at : value_at + width], w[delta_at : delta_at + width]
+        for j in range(width, U(U(QUAD) * lines[top, QUADS])):
+            w[delta_at + U(j)] = float32(0)
+        k = int64(width)  # the losses mix indices with -1
+        if r >= rows:
+            for j in range(k):
+                delta[j] = float32(0)
+            return float32(0)
+        jacobian = lines[top, ACTIVATION] == codes.SOFTMAX  # softmax without its fused loss
+        if jacobian:
+            softmax(a, k, delta)
+            for j in range(k):
+                a[j] = delta[j]
+        slopes_at = U(delta_at + lines[top, SLOPE] - lines[top, VALUE]) if apart else value_at
+        slopes = w[slopes_at : slopes_at + width]
+        value = row(loss, a, target, label, k, slopes)  # one call: each is thousands of instructions
+        if jacobian:
+            mean = float32(0)
+            for j in range(k):
+                mean += delta[j] * slopes[j]
+            for j in range(k):
+                delta[j] = delta[j] * (slopes[j] - mean) * scale
+        else:
+            for j in range(k):
+                delta[j] *= slopes[j] * scale
+        return value
+
+    return output_delta
 
 
 @device
@@ -230,76 +242,81 @@ def tree(a, b, c, d):
     return (even[0] + odd[0]) + (even[1] + odd[1])
 
 
-@device
-def finish(lines, layer, w, at, unit):
-    """z at this place of the values, of this unit, becomes f(z), and the slope beside it f'(z)."""
-    a, s = activate(lines[layer, ACTIVATION], w[lines[layer, VALUE] + at])
-    w[lines[layer, VALUE] + at] = a if unit < lines[layer, WIDTH] else float32(0)
-    w[lines[layer, SLOPE] + at] = s
+@cache
+def make_forward(rows_each: int, own: tuple[custom.Activation, ...]) -> Any:
+    """`forward` of a layer, for batches (4 rows a thread) or few rows (1), which knows these activations too."""
+    activate = custom.make_activate(own)
 
+    @device
+    def finish(lines, layer, w, at, unit):
+        """z at this place of the values, of this unit, becomes f(z), and the slope beside it f'(z)."""
+        a, s = activate(lines[layer, ACTIVATION], w[lines[layer, VALUE] + at])
+        real = unit < lines[layer, WIDTH]  # in units of padding a user's own function may be infinite
+        w[lines[layer, VALUE] + at] = a if real else float32(0)
+        w[lines[layer, SLOPE] + at] = s if real else float32(0)
 
-@device
-def forward_tiles(lines, layer, p, w, count):
-    """z = x @ weight + bias, a = f(z) and f'(z) of one layer and `count` rows, those of padding among them.
+    @device
+    def tiles(lines, layer, p, w, count):
+        """z = x @ weight + bias, a = f(z) and f'(z) of one layer and `count` rows, those of padding among them.
 
-    A thread has four rows, count / 4 apart so that neighbouring threads read neighbouring rows, and a quad of units.
-    """
-    below = U(layer - U(1))
-    ld, below_ld, quads, groups = lines[layer, LD], lines[below, LD], lines[layer, QUADS], count // U(QUAD)
-    step, row, out_step = int64(groups * below_ld), int64(ld), int64(groups * ld)
-    t = U(cuda.threadIdx.x)
-    while t < quads * groups:
-        group = divide(t, lines[layer, MAGIC])
-        unit = U(QUAD) * (t - group * quads)
-        x_at, w_at = lines[below, VALUE] + group * below_ld, lines[layer, WEIGHT] + unit
-        a = b = c = d = load4(p, lines[layer, BIAS] + unit, 0)
-        for _ in range(lines[below, QUADS]):
-            e, f = load4(w, x_at, 0), load4(w, x_at, step)
-            g, h = load4(w, x_at, 2 * step), load4(w, x_at, 3 * step)
-            a, b, c, d = outer((e[0], f[0], g[0], h[0]), load4(p, w_at, 0), a, b, c, d)
-            a, b, c, d = outer((e[1], f[1], g[1], h[1]), load4(p, w_at, row), a, b, c, d)
-            a, b, c, d = outer((e[2], f[2], g[2], h[2]), load4(p, w_at, 2 * row), a, b, c, d)
-            a, b, c, d = outer((e[3], f[3], g[3], h[3]), load4(p, w_at, 3 * row), a, b, c, d)
-            x_at, w_at = U(x_at + U(QUAD)), U(w_at + U(QUAD) * ld)
-        at = group * ld + unit
-        value = lines[layer, VALUE] + at
-        store4(w, value, 0, a)
-        store4(w, value, out_step, b)
-        store4(w, value, 2 * out_step, c)
-        store4(w, value, 3 * out_step, d)
-        for i in range(QUAD * QUAD):
-            j = U(i % QUAD)
-            finish(lines, layer, w, at + U(i // QUAD) * groups * ld + j, unit + j)
-        t = U(t + U(cuda.blockDim.x))
+        A thread has four rows, count / 4 apart so that neighbouring threads read neighbouring rows, and four units.
+        """
+        below = U(layer - U(1))
+        ld, below_ld, quads, groups = lines[layer, LD], lines[below, LD], lines[layer, QUADS], count // U(QUAD)
+        step, row, out_step = int64(groups * below_ld), int64(ld), int64(groups * ld)
+        t = U(cuda.threadIdx.x)
+        while t < quads * groups:
+            group = divide(t, lines[layer, MAGIC])
+            unit = U(QUAD) * (t - group * quads)
+            x_at, w_at = lines[below, VALUE] + group * below_ld, lines[layer, WEIGHT] + unit
+            a = b = c = d = load4(p, lines[layer, BIAS] + unit, 0)
+            for _ in range(lines[below, QUADS]):
+                e, f = load4(w, x_at, 0), load4(w, x_at, step)
+                g, h = load4(w, x_at, 2 * step), load4(w, x_at, 3 * step)
+                a, b, c, d = outer((e[0], f[0], g[0], h[0]), load4(p, w_at, 0), a, b, c, d)
+                a, b, c, d = outer((e[1], f[1], g[1], h[1]), load4(p, w_at, row), a, b, c, d)
+                a, b, c, d = outer((e[2], f[2], g[2], h[2]), load4(p, w_at, 2 * row), a, b, c, d)
+                a, b, c, d = outer((e[3], f[3], g[3], h[3]), load4(p, w_at, 3 * row), a, b, c, d)
+                x_at, w_at = U(x_at + U(QUAD)), U(w_at + U(QUAD) * ld)
+            at = group * ld + unit
+            value = lines[layer, VALUE] + at
+            store4(w, value, 0, a)
+            store4(w, value, out_step, b)
+            store4(w, value, 2 * out_step, c)
+            store4(w, value, 3 * out_step, d)
+            for i in range(QUAD * QUAD):
+                j = U(i % QUAD)
+                finish(lines, layer, w, at + U(i // QUAD) * groups * ld + j, unit + j)
+            t = U(t + U(cuda.blockDim.x))
 
+    @device
+    def singles(lines, layer, p, w, count):
+        """The same, for few rows: a thread has one row and one unit."""
+        below = U(layer - U(1))
+        ld, units = lines[layer, LD], U(QUAD) * lines[layer, QUADS]
+        row = uint64(ld)  # unsigned: a signed index would be tested for being negative
+        t = U(cuda.threadIdx.x)
+        while t < units * count:
+            group = divide(U(t // U(QUAD)), lines[layer, MAGIC])
+            unit = t - group * units
+            x_at, w_at = lines[below, VALUE] + group * lines[below, LD], uint64(lines[layer, WEIGHT] + unit)
+            z = p[lines[layer, BIAS] + unit]
+            for _ in range(lines[below, QUADS]):
+                x = load4(w, x_at, 0)
+                z = fma(x[1], p[w_at + row], fma(x[0], p[w_at], z))
+                z = fma(x[3], p[w_at + uint64(3) * row], fma(x[2], p[w_at + uint64(2) * row], z))
+                x_at, w_at = U(x_at + U(QUAD)), w_at + uint64(QUAD) * row
+            at = group * ld + unit
+            w[lines[layer, VALUE] + at] = z
+            finish(lines, layer, w, at, unit)
+            t = U(t + U(cuda.blockDim.x))
 
-@device
-def forward_singles(lines, layer, p, w, count):
-    """The same, for few rows: a thread has one row and one unit."""
-    below = U(layer - U(1))
-    ld, units = lines[layer, LD], U(QUAD) * lines[layer, QUADS]
-    row = uint64(ld)  # unsigned: a signed index would be tested for being negative
-    t = U(cuda.threadIdx.x)
-    while t < units * count:
-        group = divide(U(t // U(QUAD)), lines[layer, MAGIC])
-        unit = t - group * units
-        x_at, w_at = lines[below, VALUE] + group * lines[below, LD], uint64(lines[layer, WEIGHT] + unit)
-        z = p[lines[layer, BIAS] + unit]
-        for _ in range(lines[below, QUADS]):
-            x = load4(w, x_at, 0)
-            z = fma(x[1], p[w_at + row], fma(x[0], p[w_at], z))
-            z = fma(x[3], p[w_at + uint64(3) * row], fma(x[2], p[w_at + uint64(2) * row], z))
-            x_at, w_at = U(x_at + U(QUAD)), w_at + uint64(QUAD) * row
-        at = group * ld + unit
-        w[lines[layer, VALUE] + at] = z
-        finish(lines, layer, w, at, unit)
-        t = U(t + U(cuda.blockDim.x))
+    return tiles if rows_each == 4 else singles
 
 
 @cache
 def make_block(rows_each: int) -> Block:
     """For batches, whose rows a thread takes by four, or for few rows, which it takes one by one."""
-    forward = forward_tiles if rows_each == 4 else forward_singles
     backs = min(2, rows_each)  # rows of an input gradient: 16 lanes for each are as many registers as there are
 
     @device
@@ -383,4 +400,4 @@ def make_block(rows_each: int) -> Block:
                     p[into + lines[layer, BIAS] + c_at] = total
                     c_at = U(c_at + threads)
 
-    return Block(forward, backward, accumulate)
+    return Block(backward, accumulate)

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 from hotloop.kernels.cuda import activations, losses
 from hotloop.kernels.cuda.shim import cast, device, shared
+from hotloop.kernels.custom import LEAST_CODE
 
 
 class Activation(NamedTuple):
-    """Two functions of one number; `code` stands for them in a plan."""
+    """Two functions of one number; `code`, `hotloop.kernels.custom.LEAST_CODE` or more, stands for them in a plan."""
 
     code: int
     value: Any
@@ -18,10 +19,10 @@ class Activation(NamedTuple):
 class Loss(NamedTuple):
     """Either value and slope by (prediction, target), or row by (prediction, target or class, k, delta)."""
 
-    value: Any
-    slope: Any
-    row: Any
-    classes: bool  # row takes a class
+    value: Any = None
+    slope: Any = None
+    row: Any = None
+    classes: bool = False  # row takes a class
 
 
 class Own(NamedTuple):
@@ -34,6 +35,14 @@ class Own(NamedTuple):
     def apart(self) -> bool:
         """Whether the loss must not write its delta over the prediction, as the library's may."""
         return self.loss is not None and self.loss.row is not None
+
+    @property
+    def numbered(self) -> tuple[Activation, ...]:
+        """The activations with codes of 32 bits: LEAST_CODE and following."""
+        return tuple(each._replace(code=LEAST_CODE + i) for i, each in enumerate(self.activations))
+
+
+NOTHING = Own()
 
 
 @cache

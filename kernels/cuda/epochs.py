@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from hotloop.kernels.activations import SOFTMAX
 from hotloop.kernels.cuda import activations, gradient, network, regularize, updates
-from hotloop.kernels.cuda.custom import Activation, Own
+from hotloop.kernels.cuda.custom import NOTHING, Activation, Own
 from hotloop.kernels.cuda.dense import THREADS
 from hotloop.kernels.cuda.network import SHARED, U
 from hotloop.kernels.cuda.shim import cuda, device, kernel, launch
@@ -22,8 +22,6 @@ from hotloop.kernels.network import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEI
 from hotloop.kernels.updates import GRADIENT_ONLY, PASSIVE_AGGRESSIVE
 
 BLOCK = 8192  # most rows of a block of samples: a larger batch adds block after block into the gradient buffer
-
-NOTHING = Own()
 
 
 class Rule(NamedTuple):
@@ -263,7 +261,6 @@ def make_predict(own: tuple[Activation, ...] = ()) -> Any:
                 cuda.syncthreads()
             for i in range(cuda.threadIdx.x, rows * k, cuda.blockDim.x):
                 out[first + i // k, i % k] = work[base + i // k * stride + i % k]
-            cuda.syncthreads()
 
     return predict_kernel
 

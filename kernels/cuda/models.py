@@ -9,8 +9,10 @@ from hotloop.kernels import activations, losses
 from hotloop.kernels import updates as rules
 from hotloop.kernels.cuda import block, random, train
 from hotloop.kernels.cuda.arrays import as_device, as_stream, dtype_of, is_on_device
+from hotloop.kernels.cuda.custom import NOTHING, Own
 from hotloop.kernels.cuda.shim import SIMULATOR, cuda, launch, require_device
 from hotloop.kernels.cuda.updates import LR, ROOT, constants
+from hotloop.kernels.custom import LEAST_CODE
 from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, WEIGHT, WIDTH
 from hotloop.kernels.regularize import HALVES
 
@@ -63,10 +65,14 @@ def _odd_quads(width: int) -> int:
     return 4 * (-(-width // 4) | 1)
 
 
-def lay_out(plan: Any, rows: int) -> tuple[np.ndarray, int, int]:
-    """The lines of `block` for a plan of `hotloop.kernels.network`; the elements of its parameters and of its rows."""
+def lay_out(plan: Any, rows: int, own: Own = NOTHING) -> tuple[np.ndarray, int, int]:
+    """The lines of `block` for a plan of `hotloop.kernels.network`; the elements of its parameters and of its rows.
+
+    own: its activations by their numbers; with room for the loss's slopes behind the rows of the output, if need be.
+    """
     lines = np.zeros((len(plan), block.FIELDS), np.uint32)
     size = room = 0
+    numbers = {given.code: held.code for given, held in zip(own.activations, own.numbered, strict=True)}
     for layer, line in enumerate(lines):
         width = int(plan[layer, WIDTH])
         quads, ld = -(-width // 4), _odd_quads(width)
@@ -77,10 +83,11 @@ def lay_out(plan: Any, rows: int) -> tuple[np.ndarray, int, int]:
             fan_in = 4 * int(lines[layer - 1, block.QUADS])
             line[block.WEIGHT], line[block.BIAS] = size, size + fan_in * ld
             size += (fan_in + 1) * ld
-            line[block.HAS_BIAS], line[block.ACTIVATION] = plan[layer, HAS_BIAS], plan[layer, ACTIVATION]
+            code = int(plan[layer, ACTIVATION])
+            line[block.HAS_BIAS], line[block.ACTIVATION] = plan[layer, HAS_BIAS], numbers.get(code, code)
             source = plan[layer, WEIGHT], plan[layer, BIAS], plan[layer, PADDED]
             line[[block.SOURCE_WEIGHT, block.SOURCE_BIAS, block.SOURCE_LD]] = source
-    return lines, size, room
+    return lines, size, room + (rows * int(lines[-1, block.LD]) if own.apart else 0)
 
 
 def _threads(lines: np.ndarray, rows: int, rows_each: int) -> int:
@@ -130,16 +137,34 @@ def _check(n: int, X: Any, y: Any, epochs: int, batch_size: int, rule: int) -> N
         raise ValueError(f"X has {X.shape[0]} samples; on the GPU it may have less than 2^31")
 
 
-def _check_model(plan: Any, loss: int, features: int, outputs: int | None, name: str) -> None:
+def _check_own(own: Own, codes: np.ndarray) -> None:
+    given = [each.code for each in own.activations]
+    if len(set(given)) < len(given) or min(given, default=LEAST_CODE) < LEAST_CODE:
+        raise ValueError(f"own.activations must have codes of {LEAST_CODE} or more, each another, not {given}")
+    if own.loss is not None and (codes[0] < LEAST_CODE or (codes != codes[0]).any()):
+        raise ValueError(
+            f"own.loss is the loss of all models of a call: loss must be one code of {LEAST_CODE} or more, not "
+            f"{sorted({int(code) for code in codes})}; train models with other losses in a call of their own"
+        )
+
+
+def _check_model(plan: Any, loss: int, features: int, outputs: int | None, own: Own, name: str) -> None:
     if int(plan[0, WIDTH]) != features:
         raise ValueError(f"{name} takes {int(plan[0, WIDTH])} features, but X has {features}")
-    if plan[1:, ACTIVATION].max() > activations.SOFTMAX or (plan[1:-1, ACTIVATION] == activations.SOFTMAX).any():
-        raise ValueError(f"{name} has an activation that the GPU's kernels do not know")
-    known, classes = set(losses.CODES.values()) | {losses.POISSON_RATE}, set(losses.CLASS_CODES.values())
-    if loss not in known | classes:
-        raise ValueError(f"{name} has the loss code {loss}, which the GPU's kernels do not know")
-    if (loss in classes) != (outputs is None):
-        wanted = "integer classes (n,)" if loss in classes else "targets (n, n_outputs)"
+    known = {*activations.CODES.values(), *(each.code for each in own.activations)}
+    for code in plan[1:, ACTIVATION]:
+        if code not in known:
+            raise ValueError(f"{name} has an activation (code {code}) of neither the library's nor own.activations")
+    if (plan[1:-1, ACTIVATION] == activations.SOFTMAX).any():
+        raise ValueError(f"{name} has a hidden layer of softmax, which only an output can have")
+    if own.loss is None:
+        classes = loss in losses.CLASS_CODES.values()
+        if not classes and loss not in {*losses.CODES.values(), losses.POISSON_RATE}:
+            raise ValueError(f"{name} has the loss code {loss}, which is none of the library's, and own.loss is None")
+    else:
+        classes = own.loss.classes
+    if classes != (outputs is None):
+        wanted = "integer classes (n,)" if classes else "targets (n, n_outputs)"
         raise ValueError(f"y must hold {wanted} for the loss of {name} (code {loss})")
     if outputs is not None and outputs != int(plan[-1, WIDTH]):
         raise ValueError(f"{name} has {int(plan[-1, WIDTH])} outputs, but y has {outputs} columns")
@@ -182,6 +207,7 @@ def _tables(
     copies: int,
     threads: int | None,
     variant: tuple[bool, ...],
+    own: Own,
 ) -> tuple[np.ndarray, np.ndarray, list[_Model]]:
     """The table of the models, the lines of their layers (equal plans share them), and where each lies."""
     table, models = np.zeros((len(plans), train.MODEL_FIELDS), np.uint32), []
@@ -190,12 +216,12 @@ def _tables(
     for m, plan in enumerate(plans):
         key = plan.tobytes()
         if key not in known:
-            some, size, room = lay_out(plan, rows)
+            some, size, room = lay_out(plan, rows, own)
             model = _place(some, size, room, rows, copies, threads, variant)
             known[key] = sum(map(len, lines)), size, len(plan) - 1, model
             lines.append(some)
         begin, size, layers, model = known[key]
-        table[m] = begin, layers, codes[m], size, rows, *shares[m]
+        table[m] = begin, layers, codes[m] if own.loss is None else 0, size, rows, *shares[m]
         models.append(model)
     return table, np.concatenate(lines), models
 
@@ -274,6 +300,7 @@ def train_models(
     second: Any = None,
     epoch: int = 0,
     shuffle: bool = True,
+    own: Own = NOTHING,
     threads: int | None = None,
     stream: Any = 0,
 ) -> Trained:
@@ -294,6 +321,9 @@ def train_models(
     input_noise, l1, l2, clip_value, clip_norm, max_norm: as `Trainer` has them, 0 for none; one, or one for each model.
     A penalty or a bound in one sends the steps of all by way of a gradient; its norm is summed in an order of its own.
     epoch, first, second: go on after so many epochs with what a call before gave back.
+    own: activations of the user's own, each with the code that stands for it in a plan, LEAST_CODE of
+    `hotloop.kernels.custom` or more, for every model that has it; and a loss of the user's own, which all models have
+    then: their codes are LEAST_CODE or more. The kernel is compiled anew for each set of them.
     threads: of a block, a multiple of 32. stream: numba-cuda's, PyTorch's, CuPy's, or a handle; nothing waits for it.
     Raises ValueError for arguments that do not fit together, RuntimeError where there is no GPU.
     """
@@ -309,8 +339,9 @@ def train_models(
     if threads is not None and (threads < 32 or threads % 32 != 0 or threads > MOST_THREADS):
         raise ValueError(f"threads must be a multiple of 32 up to {MOST_THREADS}, not {threads}")
     n, codes = X.shape[0], _per_model(loss, count, "loss", np.int64)
+    _check_own(own, codes)
     for m in range(count):
-        _check_model(plans[m], int(codes[m]), X.shape[1], None if classes else y.shape[1], f"model {m}")
+        _check_model(plans[m], int(codes[m]), X.shape[1], None if classes else y.shape[1], own, f"model {m}")
     if classes and not is_on_device(y) and not 0 <= y.min() <= y.max() < min(int(plan[-1, WIDTH]) for plan in plans):
         raise ValueError(f"y holds the classes {y.min()} .. {y.max()}, and a model does not have so many outputs")
     starts = np.cumsum([0, *(int(plan[-1, BIAS] + plan[-1, PADDED]) for plan in plans)])
@@ -335,7 +366,7 @@ def train_models(
     rows = -(-rows // 4) * 4 if rows >= FEW_ROWS else rows
     copies = 2 - direct + rules.BUFFERS[rule]
     variant = bool(shares.any()), bool(bounds.any()), bool(noise.any())
-    table, lines, models = _tables(plans, codes, shares, rows, copies, threads, variant)
+    table, lines, models = _tables(plans, codes, shares, rows, copies, threads, variant, own)
     losses_seen = cuda.device_array((count, epochs), np.float32, stream=stream)
     labels = as_device(y, np.int32, "y", stream) if classes else cuda.device_array(0, np.int32)
     targets = cuda.device_array((1, 1), np.float32) if classes else as_device(y, np.float32, "y", stream)
@@ -363,7 +394,7 @@ def train_models(
         corrections = _corrections(rule, beta1, beta2, eps, (epoch + begin) * steps, (end - begin) * steps)
         piece = course._replace(corrections=cuda.to_device(corrections, stream), begin=begin, end=end)
         for group, chosen, room_p, room_w in groups:
-            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared, *group.variant)
+            kernel = train.make_train(group.rows_each, group.params_shared, group.work_shared, *group.variant, own)
             start = launch(kernel, chosen.shape[0], group.threads, stream, group.kilobytes << 10)
             start(who._replace(chosen=chosen), data, piece, room_p, room_w, losses_seen)
     return Trained(params.reshape(shape), losses_seen, first, second)

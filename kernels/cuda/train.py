@@ -7,6 +7,7 @@ from numba import float32
 from numba import uint32 as U  # noqa: N812 - in every index
 
 from hotloop.kernels.cuda import block, updates
+from hotloop.kernels.cuda.custom import NOTHING, Own
 from hotloop.kernels.cuda.regularize import two_sum
 from hotloop.kernels.cuda.shim import cuda, kernel
 
@@ -57,16 +58,23 @@ class Course(NamedTuple):
 
 @cache
 def make_train(
-    rows_each: int, params_shared: bool, work_shared: bool, drops: bool, bounded: bool = False, noisy: bool = False
+    rows_each: int,
+    params_shared: bool,
+    work_shared: bool,
+    drops: bool,
+    bounded: bool = False,
+    noisy: bool = False,
+    own: Own = NOTHING,
 ) -> Any:
     """The kernel for batches (4 rows a thread) or few rows (1), with parameters and rows in shared memory or not.
 
     drops, bounded, noisy: whether some models drop units, have penalties or bounds, add noise to their inputs (whose
-    draws are of float64).
+    draws are of float64). own: functions of the user's own.
 
     Its registers are not bounded: 96 to 136, of which bounds that let one more block onto a multiprocessor spilt some.
     """
-    forward, backward, accumulate = block.make_block(rows_each)
+    backward, accumulate = block.make_block(rows_each)
+    forward, output_delta = block.make_forward(rows_each, own.numbered), block.make_output_delta(own.loss)
 
     @kernel
     def train(models, data, course, room_p, room_w, sums):
@@ -137,7 +145,7 @@ def make_train(
                         sample = samples[min(r, rows - U(1))]
                         target = targets[sample if targets.shape[0] > 1 else 0]
                         label = labels[sample] if labels.shape[0] > 0 else 0
-                        value = block.output_delta(lines, top, w, r, rows, loss, target, label, scale)
+                        value = output_delta(lines, top, w, r, rows, loss, target, label, scale)
                         total, rest = two_sum(total, rest, value)
                         r = U(r + threads)
                     cuda.syncthreads()
@@ -169,7 +177,6 @@ def make_train(
                     cuda.syncthreads()
                     if bounded and models.bounds[m, 4] > float32(0):
                         block.limit_norms(lines, first, layers, p, models.bounds[m, 4])
-                        cuda.syncthreads()
                 step, position = U(step + U(1)), U(position + batch)
             w[U(2) * thread], w[U(2) * thread + U(1)] = total, rest
             cuda.syncthreads()

@@ -2,11 +2,15 @@
 
 from collections import Counter
 
+import numba
 import pytest
 from machine_code import check, every_gpu, vector32
 from numba import types
+from test_epochs import row, square, twice
 
 from hotloop.kernels.cuda import train
+from hotloop.kernels.cuda.custom import Activation, Loss, Own
+from hotloop.kernels.custom import LEAST_CODE
 
 
 def array(kind, dimensions):
@@ -53,3 +57,21 @@ def test_budget(place, rows_each, capability):
 def test_budget_of_what_regularises(dropout, bounds, noise):
     kernel = train.make_train(4, *PLACES["all shared"], dropout, bounds, noise)
     check(kernel, arguments(), (7, 5), registers=REGISTERS["all shared"], doubles=noise)
+
+
+@numba.njit
+def difference(prediction, target):
+    return prediction - target
+
+
+OWN = {
+    "row": Own((Activation(LEAST_CODE, square, twice),), Loss(row=row)),
+    "value and slope": Own((Activation(LEAST_CODE, twice, square),), Loss(difference, difference)),
+}
+
+
+@pytest.mark.parametrize("rows_each", [4, 1], ids=["batches", "few rows"])
+@pytest.mark.parametrize("name", OWN)
+def test_budget_with_functions_of_the_users_own(name, rows_each):
+    kernel = train.make_train(rows_each, *PLACES["all shared"], False, own=OWN[name])
+    check(kernel, arguments(), (7, 5), registers=168 if rows_each == 4 else 136)

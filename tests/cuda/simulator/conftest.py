@@ -4,9 +4,10 @@ Added: warp shuffles and votes, syncwarp, aligned arrays, several shared arrays 
 begins as NaN, not as zeros; grid-wide barriers of several blocks, which cannot be simulated, are errors; the threads of
 a block must meet at the same barrier.
 
-The threads take turns, each as far as it gets without the others, upwards or downwards from barrier to barrier: what
-lacks a barrier goes wrong every time. The simulator's own lets them race, while one more thread asks again and again
-whether all wait: the suite took four times as long, and a missing barrier showed by chance.
+The threads take turns, each as far as it gets without the others, after every barrier in another order, drawn anew but
+the same whenever a test is run: where a barrier is missing, some thread comes before another that it should wait for.
+The simulator's own threads race, while one more asks again and again whether all wait: the suite took four times as
+long, and a missing barrier showed by chance.
 """
 
 import os
@@ -14,6 +15,7 @@ import sys
 from _thread import allocate_lock, start_new_thread
 from collections import deque
 from contextlib import ExitStack
+from random import Random
 from typing import Any
 
 if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
@@ -25,11 +27,20 @@ if hasattr(os, "sched_setaffinity"):  # the threads of a block take turns: sever
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 import numpy as np
+import pytest
 from numba.core.types import Float, Integer, Type
 from numba.cuda.simulator import kernel, kernelapi
 
 MOST_THREADS = 64  # of a block: each is a thread of the operating system
 WARP = 32
+
+
+order = Random()
+
+
+@pytest.fixture(autouse=True)
+def _order_of_turns(request: pytest.FixtureRequest) -> None:
+    order.seed(request.node.name)
 
 
 class Thread:
@@ -51,10 +62,11 @@ class Block:
         assert int(np.prod(block_dim)) <= MOST_THREADS, f"a simulated block has at most {MOST_THREADS} threads"
         self.threads = [Thread(number, index[::-1]) for number, index in enumerate(np.ndindex(*block_dim[::-1]))]
         self.alive, self.ready, self.now = len(self.threads), deque(self.threads), self.threads[0]
+        order.shuffle(self.ready)
         self.barrier: list[Thread] = []
         self.warps: list[list[Thread]] = [[] for _ in range(0, self.alive, WARP)]
         self.values: list[Any] = [None] * self.alive  # what the lanes of the warps show each other
-        self.upwards, self.error, self.ended = True, None, allocate_lock()
+        self.error, self.ended = None, allocate_lock()
 
     def run(self, place: tuple[int, ...], *args: Any) -> None:
         """Run the block at this place of the grid to its end."""
@@ -97,8 +109,7 @@ class Block:
 
     def _open(self, waiting: list[Thread]) -> None:
         """All are here: they go on."""
-        self.upwards = not self.upwards
-        waiting.sort(key=lambda thread: thread.number, reverse=self.upwards)
+        order.shuffle(waiting)
         self.ready.extendleft(waiting)
         waiting.clear()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hotloop import MLP, SGD, Adam, AveragedSGD, PassiveAggressive, Standardizer, Trainer, inputs
+from hotloop import cuda as gpu
 from hotloop.fitting import DivergenceWarning
 from hotloop.kernels.cuda import shim
 
@@ -45,14 +46,15 @@ def test_partial_fit_carries_the_state_on():
     np.testing.assert_allclose(runs[1][1], runs[0][1], atol=1e-5)
 
 
-def test_sample_weights_and_sparse_rows():
+@pytest.mark.parametrize("options", [{}, {"input_noise": 0.1}, {"dropout": [0.3]}])
+def test_sample_weights_and_sparse_rows(options):
     sparse = pytest.importorskip("scipy.sparse")
-    X, y = data(8, 6, 3)
+    X, y = data(8, 70, 3)
     X[np.abs(X) < 1] = 0
     runs = []
     for device in ("cpu", "cuda"):
-        model = MLP([6, 3], output="softmax", seed=1)
-        trainer = Trainer(optimizer=SGD(lr=0.1), batch_size=3, epochs=1, device=device)
+        model = MLP([70, 3], output="softmax", seed=1)
+        trainer = Trainer(optimizer=SGD(lr=0.1), batch_size=3, epochs=1, device=device, **options)
         trainer.fit(model, sparse.csr_matrix(X), y, sample_weight=np.arange(8))
         runs.append(model.params.copy())
     np.testing.assert_allclose(runs[1], runs[0], atol=1e-6)
@@ -81,15 +83,17 @@ def on_device(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "output", "loss"),
+    ("sizes", "output", "loss", "rows"),
     [
-        ([5, 7, 3], "softmax", None),
-        ([5, 3], "sigmoid", None),
-        ([5, 1], "identity", "hinge"),
-        ([5, 2], "identity", None),
+        ([5, 7, 3], "softmax", None, gpu.PREDICT_ROWS),
+        ([5, 7, 3], "softmax", None, 15),  # a block has several pieces
+        ([5, 3], "sigmoid", None, 15),
+        ([5, 1], "identity", "hinge", 15),
+        ([5, 2], "identity", None, gpu.PREDICT_ROWS),
     ],
 )
-def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, on_device):
+def test_predictions_of_arrays_on_the_gpu(sizes, output, loss, rows, on_device, monkeypatch):
+    monkeypatch.setattr(gpu, "PREDICT_ROWS", rows)
     X, _ = data(70, 5, 3)
     model = MLP(sizes, activation="gelu", output=output, seed=2)
     if loss == "hinge":

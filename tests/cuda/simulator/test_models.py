@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from test_custom import CUBIC, SOFT, margin, pinball, pinball_slope, relative
 
-from hotloop import MLP, SGD, Trainer, layout
+from hotloop import MLP, SGD, Activation, Loss, Trainer, layout
+from hotloop import cuda as gpu
 from hotloop.kernels import updates
-from hotloop.kernels.cuda import models
+from hotloop.kernels.cuda import custom, models
 from hotloop.kernels.cuda.models import train_models
 from hotloop.kernels.network import ACTIVATION
 from hotloop.objectives import bind
@@ -30,7 +32,8 @@ def run(members, y, *, lr, seeds, epochs, batch_size, loss=None, X=X, **options)
     """Train the models together; return what came out, their plans' parameters one after the other."""
     plans, codes, params = zip(*(described(model, y, loss) for model in members), strict=True)
     flat = np.concatenate(params)
-    options = {"threads": 32, **options}
+    own = gpu.own_functions(np.concatenate([plan[1:, ACTIVATION] for plan in plans]), codes[0])
+    options = {"threads": 32, "own": own, **options}
     return train_models(
         plans, flat, X, y, loss=codes, lr=lr, seed=seeds, epochs=epochs, batch_size=batch_size, **options
     )
@@ -259,8 +262,53 @@ def test_errors(wrong, message):
         train_models(**{**arguments, **options, **wrong})
 
 
-def test_activations_of_the_users_own_are_refused():
-    plan, code, params = described(several()[0], LABELS)
-    plan[1, 6] = 12345
-    with pytest.raises(ValueError, match="model 0 has an activation"):
-        train_models([plan], params, X, LABELS, loss=code, lr=0.1, epochs=1, batch_size=4)
+OWN = {
+    "value and slope": (["tanh", CUBIC, SOFT], "identity", Loss(pinball, pinball_slope)),
+    "an output": ([SOFT, "relu", CUBIC], SOFT, None),
+    "a row": (["tanh", SOFT, "relu"], "tanh", Loss(row=relative)),
+    "a row of probabilities": (["relu", "tanh", CUBIC], "softmax", Loss(row=relative)),
+    "classes": (["relu", SOFT, "tanh"], "identity", Loss(row=margin, classes=True)),
+}
+
+
+@pytest.mark.parametrize("batch_size", [2, 7])
+@pytest.mark.parametrize("name", OWN)
+def test_functions_of_the_users_own(name, batch_size):
+    hidden, output, loss = OWN[name]
+    sizes, y = [[5, 4, 2], [5, 33, 2], [5, 7, 18, 2]], LABELS % 2 if name == "classes" else TARGETS
+    members = [MLP(size, f, output, seed=i) for i, (size, f) in enumerate(zip(sizes, hidden, strict=True))]
+    options = {"lr": [0.1, 0.05, 0.1], "seeds": [1, 2, 3], "epochs": 1, "batch_size": batch_size}
+    check(members, y, loss=loss, bits=False, **options)
+
+
+def test_what_is_infinite_at_zero_stays_out_of_the_padding():
+    root = Activation(lambda z: abs(z) ** 0.5, lambda z: np.sign(z) * 0.5 / abs(z) ** 0.5)
+    inverse = Activation(lambda z: 1.0 / z, lambda z: -1.0 / (z * z))
+    members = [MLP([5, 6, 7, 3], f, "softmax", seed=1) for f in (root, inverse)]
+    check(members, LABELS, lr=[1e-3, 1e-3], seeds=[1, 2], epochs=2, batch_size=5, bits=False)
+
+
+RELU = custom.Activation(1, abs, abs)
+
+
+@pytest.mark.parametrize(
+    ("plan_code", "codes", "own", "message"),
+    [
+        (12345, [0, 0], custom.NOTHING, r"model 0 has an activation \(code 12345\) of neither the library's nor own"),
+        (12345, [0, 0], custom.Own((RELU,)), r"own.activations must have codes of 4096 or more, each another, not \[1"),
+        (0, [0, 9999], custom.NOTHING, "model 1 has the loss code 9999, which is none of the library's"),
+        (0, [0, 9999], custom.Own(loss=custom.Loss(row=margin)), r"one code of 4096 or more, not \[0, 9999\]"),
+        (
+            0,
+            [5000, 9999],
+            custom.Own(loss=custom.Loss(row=margin)),
+            "train models with other losses in a call of their",
+        ),
+        (0, [5000, 5000], custom.Own(loss=custom.Loss(row=margin, classes=True)), "y must hold integer classes"),
+    ],
+)
+def test_errors_of_functions_of_the_users_own(plan_code, codes, own, message):
+    plan, _, params = described(MLP([5, 4, 2], "identity"), TARGETS)
+    plan[1, ACTIVATION] = plan_code
+    with pytest.raises(ValueError, match=message):
+        train_models([plan, plan], np.tile(params, 2), X, TARGETS, loss=codes, lr=0.1, epochs=1, batch_size=4, own=own)
