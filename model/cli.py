@@ -47,6 +47,13 @@ class Precision(StrEnum):
     float64 = "float64"
 
 
+class Device(StrEnum):
+    """Names of what takes the steps."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class _Commands(typer.core.TyperGroup):
     """The commands, with the errors a user can mend told in one line instead of a traceback."""
 
@@ -115,6 +122,7 @@ def train(
         int | None, typer.Option(min=1, help="Epochs to wait for a lower validation loss.")
     ] = None,
     dtype: Annotated[Precision, typer.Option(help="Number format.")] = Precision.float32,
+    device: Annotated[Device, typer.Option(help="Processor, or an NVIDIA GPU.")] = Device.cpu,
     out: Annotated[
         Path | None, typer.Option(help="File of the trained model.", show_default="DATA.safetensors")
     ] = None,
@@ -149,6 +157,7 @@ def train(
         validation_split=validation_split,
         early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
         threads=threads,
+        device=_usable(device),
         progress=False if quiet else None,
     )
     history = _fit(trainer, model, rows)
@@ -160,6 +169,17 @@ def train(
     if not quiet:
         print_speed(history, round(len(rows.X_train) * (1 - validation_split)))
     typer.echo(f"saved          {out}")
+
+
+def _usable(device: Device) -> str:
+    if device is Device.cuda:
+        from hotloop import cuda
+
+        try:
+            cuda.require()
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+    return device.value
 
 
 def _fit(trainer: "Trainer", model: "MLP", rows: "Dataset") -> "History | None":

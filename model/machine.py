@@ -127,11 +127,10 @@ def gpu() -> str:
     if importlib.util.find_spec("numba_cuda") is None:
         return 'no: numba-cuda is not installed (pip install "hotloop[cuda]")'
     try:
-        from numba import cuda
+        from hotloop.kernels.cuda import shim
 
-        if not cuda.is_available():
-            return "no: numba-cuda is installed, but finds no driver or no device"
-        name = cuda.get_current_device().name
+        shim.require_device()
+        name = shim.cuda.get_current_device().name
     except Exception as error:  # whatever a driver may do, this is only a description
-        return f"no: numba-cuda failed ({type(error).__name__}: {error})"
-    return f"{name.decode() if isinstance(name, bytes) else name} (found; training runs on the processor)"
+        return f"no: {' '.join(str(error).split())}"
+    return f"{name.decode() if isinstance(name, bytes) else name} (used where device is cuda)"

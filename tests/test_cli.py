@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,18 @@ def test_quiet_prints_the_accuracy_and_the_file(folder: Path) -> None:
     result = run("train", "digits", *FAST, "--quiet")
     assert result.stderr == ""
     assert re.fullmatch(r"test accuracy .*\nsaved +digits\.safetensors\n", result.stdout)
+
+
+@pytest.mark.skipif(find_spec("numba_cuda") is None, reason="needs numba-cuda: pip install numba-cuda[cu13]")
+def test_training_on_a_gpu_that_is_not_there_is_told_in_one_line(folder: Path) -> None:
+    from hotloop.kernels.cuda.shim import cuda
+
+    if cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    result = run("train", "digits", "--device", "cuda")
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: device: 'cuda' cannot be used here: no GPU can be used")
+    assert not list(folder.iterdir())
 
 
 def test_the_same_seed_gives_the_same_model_with_any_number_of_threads(folder: Path) -> None:

@@ -34,6 +34,16 @@ def test_import_touches_no_driver() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@needs_numba_cuda
+def test_the_package_on_a_bare_path_has_a_remedy() -> None:
+    script = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'numba_cuda' not in type(f).__module__]\n"
+        "import hotloop.kernels.cuda.shim"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "`numba.cuda` is not numba-cuda's: Python has not read its .pth file" in result.stderr
+
+
 def test_the_missing_package_has_a_remedy() -> None:
     script = (
         "import importlib.util as u; find = u.find_spec\n"

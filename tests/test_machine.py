@@ -3,7 +3,7 @@
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,29 +105,22 @@ def test_gpu_without_numba_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.gpu().startswith("no: numba-cuda is not installed")
 
 
-def fake_cuda(monkeypatch: pytest.MonkeyPatch, **members: object) -> None:
-    import numba
-
+def fake_shim(monkeypatch: pytest.MonkeyPatch, require_device: Callable[[], None]) -> None:
+    device = types.SimpleNamespace(name=b"NVIDIA Test")
+    cuda = types.SimpleNamespace(get_current_device=lambda: device)
+    package = types.SimpleNamespace(shim=types.SimpleNamespace(require_device=require_device, cuda=cuda))
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: object())
-    cuda = types.SimpleNamespace(**members)
-    monkeypatch.setitem(sys.modules, "numba.cuda", cuda)
-    monkeypatch.setattr(numba, "cuda", cuda, raising=False)
+    monkeypatch.setitem(sys.modules, "hotloop.kernels.cuda", package)
 
 
 def test_gpu_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = types.SimpleNamespace(name=b"NVIDIA Test")
-    fake_cuda(monkeypatch, is_available=lambda: True, get_current_device=lambda: device)
-    assert machine.gpu().startswith("NVIDIA Test (found")
+    fake_shim(monkeypatch, lambda: None)
+    assert machine.gpu() == "NVIDIA Test (used where device is cuda)"
 
 
-def test_gpu_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_cuda(monkeypatch, is_available=lambda: False)
-    assert machine.gpu().startswith("no: numba-cuda is installed")
+def test_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("no GPU can be used (driver mismatch).\n  Is there an NVIDIA GPU?")
 
-
-def test_gpu_with_a_driver_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode() -> bool:
-        raise RuntimeError("driver mismatch")
-
-    fake_cuda(monkeypatch, is_available=explode)
-    assert machine.gpu() == "no: numba-cuda failed (RuntimeError: driver mismatch)"
+    fake_shim(monkeypatch, refuse)
+    assert machine.gpu() == "no: no GPU can be used (driver mismatch). Is there an NVIDIA GPU?"

@@ -56,10 +56,16 @@ def as_device(array: Any, dtype: Any, name: str, stream: Any = 0) -> Any:
 
 
 def as_stream(stream: Any) -> Any:
-    """numba-cuda's stream for one of its own, 0 (the default), a handle, or a stream of PyTorch or CuPy."""
+    """numba-cuda's stream for one of its own, 0 (the default), a handle, or a stream of another library.
+
+    Of PyTorch, of CuPy, or with the protocol of cuda-python: __cuda_stream__() gives a version and the handle.
+    """
     if SIMULATOR or isinstance(stream, cuda.cudadrv.driver.Stream):
         return stream
-    handle = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
+    if hasattr(stream, "__cuda_stream__"):
+        handle = stream.__cuda_stream__()[1]
+    else:
+        handle = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
     if not isinstance(handle, int):
         raise TypeError(f"stream must be a CUDA stream or its handle, not {type(stream).__name__}")
     return cuda.external_stream(handle) if handle else 0

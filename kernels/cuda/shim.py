@@ -27,6 +27,12 @@ from numba.core import config
 from hotloop.kernels import simd
 from hotloop.kernels.jit import jit
 
+if "numba_cuda" not in str(cuda.__file__):
+    raise ImportError(
+        "numba-cuda is installed, but `numba.cuda` is not numba-cuda's: Python has not read its .pth file (it reads none "
+        "in folders of PYTHONPATH or of pip's --target). Install it into the environment: pip install 'hotloop[cuda]'"
+    )
+
 SIMULATOR = bool(config.ENABLE_CUDASIM)
 MOST_INT = 2**63 - 1
 OLDEST = (7, 5)  # compute capability; CUDA 13 compiles for nothing older

@@ -1,6 +1,7 @@
 """Arrays of other libraries, up to where a GPU is needed: what they export is asked for, and never copied."""
 
 import ctypes
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,3 +86,18 @@ def test_streams():
     with pytest.raises(TypeError, match="stream must be a CUDA stream or its handle, not str"):
         arrays.as_stream("default")
     assert arrays.as_stream(0) == 0
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        SimpleNamespace(cuda_stream=1234),
+        SimpleNamespace(ptr=1234),
+        SimpleNamespace(__cuda_stream__=lambda: (0, 1234)),
+        1234,
+    ],
+    ids=["PyTorch", "CuPy", "protocol", "handle"],
+)
+def test_streams_of_other_libraries(stream, monkeypatch):
+    monkeypatch.setattr(arrays.cuda, "external_stream", lambda handle: f"stream {handle}")
+    assert arrays.as_stream(stream) == "stream 1234"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import test_gpu_sanitizer
 
 from hotloop import MLP, SGD, Adam, AveragedSGD, PassiveAggressive, Standardizer, Trainer, inputs
 from hotloop import cuda as gpu
@@ -158,6 +159,10 @@ def test_what_lies_on_the_gpu_is_checked_there(on_device):
     model.prepare = Standardizer().fit(X)
     with pytest.raises(ValueError, match="X: got an array on a GPU, but this model prepares its inputs"):
         trainer.fit(model, on_device(X), y)
+
+
+def test_what_the_sanitizer_is_given_to_run(on_device):
+    test_gpu_sanitizer.work(n=5)
 
 
 def test_learn_one_is_left_to_the_processor():
