@@ -1,7 +1,5 @@
 """Micro-kernels on lines of 16: rows of a layer of at most 16 units, and squares of 16 such rows."""
 
-from typing import Any
-
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -75,79 +73,3 @@ def dots_lanes(typing, delta, weights, out):
         return context.get_dummy_value()
 
     return types.void(delta, weights, out), codegen
-
-
-def _first(builder: Any, k: Any) -> Any:
-    """Which lanes are the first k."""
-    lanes = ir.Constant(ir.VectorType(I32, LANES), list(range(LANES)))
-    return builder.icmp_signed("<", lanes, broadcast(builder, builder.trunc(k, I32)))
-
-
-@intrinsic
-def largest_of(typing, z, k):
-    """The largest of z[0] .. z[k - 1], 0 < k <= 16; z has a line of 16."""
-
-    def codegen(context, builder, signature, args):
-        z, k = args
-        line = builder.select(_first(builder, k), load(builder, z, 0), broadcast(builder, builder.load(z)))
-        half = LANES // 2
-        while half > 0:
-            mask = ir.Constant(ir.VectorType(I32, LANES), [lane ^ half for lane in range(LANES)])
-            other = builder.shuffle_vector(line, line, mask)
-            line = builder.select(builder.fcmp_ordered(">", other, line), other, line)
-            half //= 2
-        return builder.extract_element(line, I32(0))
-
-    return z.dtype(z, types.intp), codegen
-
-
-@intrinsic
-def divide_line(typing, z, k, total, scale, out):
-    """out[j] = scale (z[j] / total) for j < k <= 16, and 0 in the rest of the line."""
-
-    def codegen(context, builder, signature, args):
-        z, k, total, scale, out = args
-        shares = builder.fdiv(load(builder, z, 0), broadcast(builder, total))
-        scaled = builder.fmul(broadcast(builder, scale), shares)
-        store(builder, builder.select(_first(builder, k), scaled, ir.Constant(scaled.type, [0.0] * LANES)), out, 0)
-        return context.get_dummy_value()
-
-    return types.void(z, types.intp, z.dtype, z.dtype, z), codegen
-
-
-@intrinsic
-def subtract_largest(typing, z, k):
-    """z[16 j + r] -= the largest z[16 i + r], i < k, for every lane r; k > 0."""
-
-    def codegen(context, builder, signature, args):
-        z, k = args
-        search = Loop(builder, k, 1, [load(builder, z, 0)])
-        line = load(builder, builder.gep(z, [builder.mul(search.index, I64(LANES))]), 0)
-        (largest,) = search.carried
-        (largest,) = search.close([builder.select(builder.fcmp_ordered(">", line, largest), line, largest)])
-        shift = Loop(builder, k, 1, [])
-        at = builder.gep(z, [builder.mul(shift.index, I64(LANES))])
-        store(builder, builder.fsub(load(builder, at, 0), largest), at, 0)
-        shift.close([])
-        return context.get_dummy_value()
-
-    return types.void(z, types.intp), codegen
-
-
-@intrinsic
-def divide_by_sum(typing, z, k, total):
-    """total[r] = z[r] + z[16 + r] + ... of k terms, and z[16 j + r] /= total[r], for every lane r."""
-
-    def codegen(context, builder, signature, args):
-        z, k, total = args
-        add = Loop(builder, k, 1, [ir.Constant(vector_type(z.type.pointee), [0.0] * LANES)])
-        line = load(builder, builder.gep(z, [builder.mul(add.index, I64(LANES))]), 0)
-        (sums,) = add.close([builder.fadd(add.carried[0], line)])
-        store(builder, sums, total, 0)
-        divide = Loop(builder, k, 1, [])
-        at = builder.gep(z, [builder.mul(divide.index, I64(LANES))])
-        store(builder, builder.fdiv(load(builder, at, 0), sums), at, 0)
-        divide.close([])
-        return context.get_dummy_value()
-
-    return types.void(z, types.intp, total), codegen

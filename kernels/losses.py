@@ -12,10 +12,11 @@ import numpy as np
 from numba.np.numpy_support import from_dtype
 from numpy.typing import DTypeLike
 
-from hotloop.kernels import activations, custom, scalar
+from hotloop.kernels import activations, custom, scalar, vectors
 from hotloop.kernels.jit import address, apart, inner, jit
-from hotloop.kernels.lines import divide_by_sum, divide_line, largest_of, subtract_largest, transpose
-from hotloop.kernels.simd import LANES, cast, make_buffer
+from hotloop.kernels.lines import transpose
+from hotloop.kernels.scalar import select
+from hotloop.kernels.simd import LANES, advance, cast, make_buffer
 
 (
     MSE,
@@ -187,46 +188,69 @@ def cross_entropy_class(prediction, label, k, delta):
 
 
 @inner
-def cross_entropy_class_line(logits, label, k, width, scale, delta):
-    """The value and scale times the delta of cross_entropy_class for k <= 16 logits in a line of width 16; pointers.
+def cross_entropy_class_line(logits, label, k, scale, delta):
+    """The value and scale times the delta of cross_entropy_class for k <= 16 logits in a line of 16; pointers.
 
-    In whole vectors: the two behind the first eight of ten logits took as long as those, one at a time. width is not
-    the constant that it is, or LLVM would unroll the loop before it looks for vectors.
+    Its sum is the tree of `vectors.sum_lanes`.
     """
-    z = _line(logits)
-    largest = largest_of(logits, k)
-    for j in range(width):
-        z[j] = scalar.exp(logits[j] - largest)
-    total = cast(0.0, scale)
-    for j in range(k):
-        total += z[j]
-    divide_line(z, k, total, scale, delta)
-    delta[label] = scale * (z[label] / total - cast(1.0, scale))
-    return scalar.log(total) - (logits[label] - largest)
+    z, lane = vectors.load(logits), vectors.lanes()
+    real, here, zero = lane < cast(k, lane), lane == cast(label, lane), cast(0.0, z)
+    largest = vectors.largest_lane(select(real, z, cast(-scalar.INF, z)))
+    powers = select(real, scalar.exp(z - largest), zero)
+    total = vectors.sum_lanes(powers)
+    slopes = powers / total - select(here, cast(1.0, z), zero)
+    vectors.store(select(real, cast(scale, z) * slopes, zero), delta)
+    return scalar.log(vectors.first_lane(total)) - (logits[label] - vectors.first_lane(largest))
 
 
 @inner
 def cross_entropy_class_rows(logits, rows, label, k, scale, value, delta):
-    """The value and scale[r] times the delta of cross_entropy_class for up to 16 rows, each of k <= 16 in a line of 16.
+    """cross_entropy_class_line of up to 16 rows at once, one lane a row: every sum is the tree it is for one row.
 
-    One lane a row: every sum is the ascending chain it is for one row, so the bits are the same.
     Pointers: logits, delta (rows, 16); label int32, scale and value (rows,).
     """
-    z, total = _square(logits), _line(logits)
+    z, totals, shifts = _square(logits), _line(logits), _line(logits)
     transpose(logits, rows, z)
-    subtract_largest(z, k)
+    largest = vectors.load(z)
+    for j in range(1, k):
+        line = vectors.load(advance(z, j * LANES))
+        largest = select(line > largest, line, largest)
     for r in range(rows):
         value[r] = z[label[r] * LANES + r]
-    for i in range(k * LANES):
-        z[i] = scalar.exp(z[i])
-    divide_by_sum(z, k, total)
+    for j in range(k):
+        vectors.store(scalar.exp(vectors.load(advance(z, j * LANES)) - largest), advance(z, j * LANES))
+    for j in range(k, LANES):
+        vectors.store(cast(0.0, largest), advance(z, j * LANES))
+    total = _sum_of_lines(z)
+    for j in range(k):
+        vectors.store(vectors.load(advance(z, j * LANES)) / total, advance(z, j * LANES))
+    vectors.store(total, totals)
+    vectors.store(largest, shifts)
     for r in range(rows):
-        value[r] = scalar.log(total[r]) - value[r]
+        value[r] = scalar.log(totals[r]) - (value[r] - shifts[r])
     transpose(z, LANES, z)
+    lane, one, zero = vectors.lanes(), cast(1.0, largest), cast(0.0, largest)
     for r in range(rows):
-        for j in range(LANES):
-            delta[r * LANES + j] = scale[r] * z[r * LANES + j]
-        delta[r * LANES + label[r]] = scale[r] * (z[r * LANES + label[r]] - cast(1.0, scale[r]))
+        here = lane == cast(label[r], lane)
+        slopes = vectors.load(advance(z, r * LANES)) - select(here, one, zero)
+        scaled = cast(scale[r], largest) * slopes
+        vectors.store(select(lane < cast(k, lane), scaled, zero), advance(delta, r * LANES))
+
+
+@inner
+def _sum_of_lines(z):
+    """The sum of 16 lines on a pointer, in the order of `vectors.sum_lanes`."""
+    sums, half = _square(z), LANES // 2
+    for j in range(half):
+        vectors.store(
+            vectors.load(advance(z, j * LANES)) + vectors.load(advance(z, (half + j) * LANES)), advance(sums, j * LANES)
+        )
+    while half > 1:
+        half //= 2
+        for j in range(half):
+            at = advance(sums, j * LANES)
+            vectors.store(vectors.load(at) + vectors.load(advance(at, half * LANES)), at)
+    return vectors.load(sums)
 
 
 @jit

@@ -267,8 +267,8 @@ def _class_delta(plan, work, truth, sample, r, scale):
     top = plan.shape[0] - 1
     z, delta = pointer(work, plan[top, VALUE] + r * LANES), pointer(work, plan[top, SLOPE] + r * LANES)
     weight = weights[sample] if weights.shape[0] > 0 else cast(1.0, scale)
-    label, k, width = labels[sample], plan[top, WIDTH], plan[top, PADDED]
-    return weight * losses.cross_entropy_class_line(z, label, k, width, weight * scale, delta)
+    label, k = labels[sample], plan[top, WIDTH]
+    return weight * losses.cross_entropy_class_line(z, label, k, weight * scale, delta)
 
 
 @inner

@@ -155,13 +155,14 @@ def _step_direct(x, address):
     thread = _release() if params.shape[0] > LARGE else 0
     layers, counts = plan.shape[0], pointer(lists.ends, lists.ends.shape[0] - plan.shape[0])
     for layer in range(1, layers):
+        if layer > 1:
+            network.activate(plan, work, layer - 1, 0, 1)
         if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
             regularize.drop(plan, work, layer - 1, 0, 0, regular)
         epochs.forward_active(plan, params, work, 0, layer, lists, counts)
-        network.activate(plan, work, layer, 0, 1)
     scale = cast(-rule.rates[0], x[0])
-    truth = samples.targets, samples.labels, samples.weights
-    cost = network.output_delta(plan, work, truth, 0, 0, loss, scale)
+    network.output_deltas(plan, work, samples, 0, 0, 1, loss, scale, scratch.row_loss)
+    cost = cast(scratch.row_loss[0], scale)
     if rule.code == updates.PASSIVE_AGGRESSIVE:
         inputs = pointer(work, plan[0, network.VALUE])
         epochs.restrain(rule, plan, work, inputs, plan[0, network.WIDTH], 0, cost, scale)

@@ -3,6 +3,7 @@
 Ranges are reduced to a polynomial, whose chain is fused multiply-adds; everything else is plain arithmetic and selects.
 So LLVM vectorises a loop of them, and the bits depend neither on the machine nor on its mathematical library.
 Every formula is written once: `constant` and `polynomial` pick the numbers for the type of their first argument.
+exp takes a vector of `vectors` too.
 
 NaN gives NaN. Results below the smallest normal number are flushed to 0, because subnormals are slow; only log1p,
 expm1 and tanh, which are x for tiny x, keep them. The largest error measured, in units of the last place (float32:
@@ -23,7 +24,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from hotloop.kernels.jit import inner, jit
-from hotloop.kernels.simd import bits_to_float, cast, float_to_bits, fma
+from hotloop.kernels.simd import bits_to_float, build_cast, build_fma, cast, float_to_bits, fma, like_of, number_of
 
 # (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2: degree 5, error 2^-28.8; degree 10, error 2^-59.9 (of expm1).
 EXP_32 = (
@@ -68,10 +69,10 @@ INTEGER_32, INTEGER_64 = 1.5 * 2.0**23, 1.5 * 2.0**52  # x + this has round(x) i
 @intrinsic
 def constant(typing: Any, x: Any, single: Any, double: Any) -> Any:
     """`single` as a float32 (int32) if x is one, else `double` as a float64 (int64)."""
-    which = 1 if x.bitwidth == 32 else 2
+    which = 1 if number_of(x).bitwidth == 32 else 2
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.cast(builder, args[which], signature.args[which], x)
+        return build_cast(context, builder, args[which], signature.args[which], x)
 
     return x(x, single, double), codegen
 
@@ -79,16 +80,15 @@ def constant(typing: Any, x: Any, single: Any, double: Any) -> Any:
 @intrinsic
 def polynomial(typing: Any, x: Any, single: Any, double: Any) -> Any:
     """Horner's rule in fused multiply-adds over the coefficients for the dtype of x, highest power first."""
-    which = 1 if x.bitwidth == 32 else 2
+    which = 1 if number_of(x).bitwidth == 32 else 2
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = signature.args[which]
-        coefficients = [
-            context.cast(builder, builder.extract_value(args[which], i), kind.dtype, x) for i in range(kind.count)
-        ]
+        numbers = [builder.extract_value(args[which], i) for i in range(kind.count)]
+        coefficients = [build_cast(context, builder, number, kind.dtype, x) for number in numbers]
         total = coefficients[0]
         for coefficient in coefficients[1:]:
-            total = builder.fma(total, args[0], coefficient)
+            total = build_fma(builder, total, args[0], coefficient)
         return total
 
     return x(x, single, double), codegen
@@ -97,7 +97,8 @@ def polynomial(typing: Any, x: Any, single: Any, double: Any) -> Any:
 @intrinsic
 def select(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
     """`yes` if the condition holds else `no`, both computed; Python's own `if` may stay a branch."""
-    return yes(types.boolean, yes, yes), lambda context, builder, signature, args: builder.select(*args)
+    kind = like_of(types.boolean, yes)
+    return yes(kind, yes, yes), lambda context, builder, signature, args: builder.select(*args)
 
 
 @inner

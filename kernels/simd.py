@@ -17,7 +17,7 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 LANES = 16
 CACHE_LINE = 64  # bytes
@@ -202,11 +202,44 @@ def _make_prefetch(level: int) -> Callable[..., None]:
 prefetch, prefetch_second = _make_prefetch(1), _make_prefetch(2)
 
 
+class Vector(types.Type):
+    """LANES numbers, or truth values, as one value of a kernel: see `vectors`."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        element = ir.IntType(1) if kind.dtype == types.boolean else manager.lookup(kind.dtype).get_value_type()
+        super().__init__(manager, kind, vector_type(element))
+
+
+def number_of(kind: Any) -> Any:
+    """The type of a number, or of those of a vector."""
+    return kind.dtype if isinstance(kind, Vector) else kind
+
+
+def like_of(number: types.Type, kind: types.Type) -> Any:
+    """This type of number, or vectors of it where `kind` is of vectors."""
+    return Vector(number) if isinstance(kind, Vector) else number
+
+
+def build_cast(context: Any, builder: Any, value: Any, given: types.Type, kind: types.Type) -> Any:
+    """A number in the type of `kind`, in every lane if that is of vectors."""
+    if given == kind:
+        return value
+    number = context.cast(builder, value, given, number_of(kind))
+    return broadcast(builder, number) if isinstance(kind, Vector) else number
+
+
 @intrinsic
 def cast(typing, value, like):
     """`value` in the type of `like`: 0.5 beside a float32 would otherwise make the whole formula float64."""
-    return like(value, like), lambda context, builder, signature, args: context.cast(
-        builder, args[0], signature.args[0], signature.return_type
+    return like(value, like), lambda context, builder, signature, args: build_cast(
+        context, builder, args[0], signature.args[0], signature.return_type
     )
 
 
@@ -219,8 +252,8 @@ def fma(typing, a, b, c):
 @intrinsic
 def float_to_bits(typing, value):
     """The bits of a float32 as int32, of a float64 as int64."""
-    integer = types.int32 if value == types.float32 else types.int64
-    return integer(value), lambda context, builder, signature, args: builder.bitcast(
+    integer = types.int32 if number_of(value) == types.float32 else types.int64
+    return like_of(integer, value)(value), lambda context, builder, signature, args: builder.bitcast(
         args[0], context.get_value_type(signature.return_type)
     )
 
@@ -228,7 +261,7 @@ def float_to_bits(typing, value):
 @intrinsic
 def bits_to_float(typing, bits):
     """The float32 with the bits of an int32, the float64 with those of an int64."""
-    real = types.float32 if bits == types.int32 else types.float64
-    return real(bits), lambda context, builder, signature, args: builder.bitcast(
+    real = types.float32 if number_of(bits) == types.int32 else types.float64
+    return like_of(real, bits)(bits), lambda context, builder, signature, args: builder.bitcast(
         args[0], context.get_value_type(signature.return_type)
     )

@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SIMULATOR, OFFLINE, EPOCHS = TESTS / "cuda" / "simulator", TESTS / "cuda" / "offline", "test_epochs.py"
-SUITES: dict[str, tuple[int, list[str]]] = {  # niceness, what pytest is told; the simulator, the longest, goes first
+SUITES: dict[str, tuple[int, list[str]]] = {  # niceness, what pytest is told; the simulator, the shortest, goes first
     "simulator": (5, [str(SIMULATOR)]),
     "offline, epochs": (15, [str(OFFLINE / EPOCHS)]),
     "offline, the rest": (15, [str(OFFLINE), f"--ignore={OFFLINE / EPOCHS}"]),

@@ -29,8 +29,8 @@ from hotloop.kernels.jit import jit
 
 if "numba_cuda" not in str(cuda.__file__):
     raise ImportError(
-        "numba-cuda is installed, but `numba.cuda` is not numba-cuda's: Python has not read its .pth file (it reads none "
-        "in folders of PYTHONPATH or of pip's --target). Install it into the environment: pip install 'hotloop[cuda]'"
+        "numba-cuda is installed, but `numba.cuda` is not numba-cuda's: Python has not read its .pth file (it reads "
+        "none in a PYTHONPATH or a pip --target). Install it into the environment: pip install 'hotloop[cuda]'"
     )
 
 SIMULATOR = bool(config.ENABLE_CUDASIM)
