@@ -180,7 +180,7 @@ def own_inputs(plan, work, rows, share):
     """
     first, last = bounds(plan[0, WIDTH], share, LANES)
     x_row = -(-(last - first) // LANES) * LANES
-    x_row += LANES if x_row % ALIAS == 0 else 0
+    x_row += LANES if x_row > 0 and x_row % ALIAS == 0 else 0  # no room where there is nothing to keep
     return pointer(work, plan[0, VALUE] + 2 * first * rows), x_row, first, last
 
 

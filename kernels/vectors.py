@@ -22,8 +22,8 @@ def _lanes(order: Any) -> Any:
     return ir.Constant(ir.VectorType(I32, LANES), list(order))
 
 
-def _operator(symbol: Any, build: Callable[[Any, Any, Any, bool], Any], truth: bool = False) -> None:
-    """Let kernels write `a symbol b` for vectors of one dtype; build is told whether that is a floating-point one."""
+def _operator(symbol: Any, build: Callable[[Any, Any, Any, types.Type], Any], truth: bool = False) -> None:
+    """Let kernels write `a symbol b` for vectors of one dtype, which build is told; truth: it is true or false."""
 
     @infer_global(symbol)
     class _Typing(AbstractTemplate):
@@ -34,22 +34,30 @@ def _operator(symbol: Any, build: Callable[[Any, Any, Any, bool], Any], truth: b
 
     @lower_builtin(symbol, Vector, Vector)
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return build(builder, *args, isinstance(sig.args[0].dtype, types.Float))
+        return build(builder, args[0], args[1], sig.args[0].dtype)
 
 
-_operator(operator.add, lambda builder, a, b, real: builder.fadd(a, b) if real else builder.add(a, b))
-_operator(operator.sub, lambda builder, a, b, real: builder.fsub(a, b) if real else builder.sub(a, b))
-_operator(operator.mul, lambda builder, a, b, real: builder.fmul(a, b) if real else builder.mul(a, b))
-_operator(operator.truediv, lambda builder, a, b, real: builder.fdiv(a, b))
-_operator(operator.lshift, lambda builder, a, b, real: builder.shl(a, b))
-for _symbol, _name in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.eq, "==")):
-    _operator(
-        _symbol,
-        lambda builder, a, b, real, name=_name: (
-            builder.fcmp_ordered(name, a, b) if real else builder.icmp_signed(name, a, b)
-        ),
-        truth=True,
-    )
+def _arithmetic(real: str, whole: str) -> Callable[[Any, Any, Any, types.Type], Any]:
+    """The instruction for floating-point numbers, and for integers."""
+    return lambda builder, a, b, dtype: getattr(builder, real if isinstance(dtype, types.Float) else whole)(a, b)
+
+
+def _comparison(name: str) -> Callable[[Any, Any, Any, types.Type], Any]:
+    def build(builder: Any, a: Any, b: Any, dtype: types.Type) -> Any:
+        return (builder.fcmp_ordered if isinstance(dtype, types.Float) else builder.icmp_signed)(name, a, b)
+
+    return build
+
+
+_operator(operator.add, _arithmetic("fadd", "add"))
+_operator(operator.sub, _arithmetic("fsub", "sub"))
+_operator(operator.mul, _arithmetic("fmul", "mul"))
+_operator(operator.truediv, lambda builder, a, b, dtype: builder.fdiv(a, b))
+_operator(operator.lshift, lambda builder, a, b, dtype: builder.shl(a, b))
+_operator(operator.lt, _comparison("<"), truth=True)
+_operator(operator.le, _comparison("<="), truth=True)
+_operator(operator.gt, _comparison(">"), truth=True)
+_operator(operator.eq, _comparison("=="), truth=True)
 
 
 @intrinsic
@@ -93,7 +101,7 @@ def _fold(builder: Any, values: Any, combine: Callable[[Any, Any], Any]) -> Any:
 
 @intrinsic
 def largest_lane(typing, values):
-    """The largest number of the lanes, in every lane; NaN does not count."""
+    """The largest number of the lanes, in every lane if none is NaN."""
 
     def codegen(context, builder, signature, args):
         def larger(a: Any, b: Any) -> Any:
