@@ -40,7 +40,7 @@ class Rows:
         if self.compressed:
             return len(values) / (len(self) * X.shape[1])
         some = X[:: max(1, len(X) // PROBED)]
-        return float(np.count_nonzero(some) / some.size)
+        return float(np.count_nonzero(some != 0) / some.size)  # of truth values: ten times as fast as of numbers
 
     def listed(self) -> "Rows":
         """These dense rows with their entries that are not zero beside them, if those fit in MOST_LISTED."""
