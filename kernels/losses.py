@@ -402,6 +402,7 @@ PARTS: dict[int, Any] = {  # by code
     POISSON: _part(poisson),
     POISSON_RATE: _part(poisson_rate),
     PERCEPTRON: _part(perceptron),
+    CROSS_ENTROPY_CLASS: _part(cross_entropy_class, classes=True),
     HINGE_CLASS: _part(hinge_class, classes=True),
     SQUARED_HINGE_CLASS: _part(squared_hinge_class, classes=True),
     PERCEPTRON_CLASS: _part(perceptron_class, classes=True),
@@ -409,9 +410,12 @@ PARTS: dict[int, Any] = {  # by code
 
 
 @cache
-def ready(code: int, dtype: DTypeLike) -> int:
-    """What `ready_row` takes for a code: all but one loss are called by address, so that only one is compiled."""
-    if code not in PARTS:
+def ready(code: int, dtype: DTypeLike, in_a_line: bool = False) -> int:
+    """What `ready_row` takes for a code: each loss is called by address, so that only the one in use is compiled.
+
+    in_a_line: in training, of at most 16 logits; there the most common loss keeps its code, see `network`.
+    """
+    if code not in PARTS or (in_a_line and code == CROSS_ENTROPY_CLASS):
         return code
     return address(PARTS[code], *custom.loss_kinds(from_dtype(np.dtype(dtype))))
 
@@ -419,6 +423,4 @@ def ready(code: int, dtype: DTypeLike) -> int:
 @inner
 def ready_row(code, prediction, target, label, k, delta):
     """`row`, by a code that is `ready`."""
-    if code == CROSS_ENTROPY_CLASS:
-        return cross_entropy_class(prediction, label, k, delta)
     return custom.row(code, prediction, target, label, k, delta)

@@ -120,7 +120,8 @@ class Engine:
         passes: int = 1,
     ) -> None:
         self.n, self.batch_size, self.per_sample = len(rows), batch_size, per_sample
-        self.code = losses.ready(objective.code, network.params.dtype)
+        in_a_line = network.plan[-1, PADDED] == LANES and objective.activation == activations.IDENTITY
+        self.code = losses.ready(objective.code, network.params.dtype, in_a_line)
         self.order = np.arange(self.n)
         layers = len(network.plan) - 1
         regularization = regularization or Regularization()

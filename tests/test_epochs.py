@@ -6,7 +6,7 @@ import reference
 
 from hotloop import MLP, Trainer, engine, inputs, layout
 from hotloop.engine import Engine
-from hotloop.kernels import epochs, losses, steps
+from hotloop.kernels import epochs, steps
 from hotloop.kernels.updates import Rule
 from hotloop.objectives import bind
 from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, Optimizer, RMSprop
@@ -33,12 +33,12 @@ class Kit:
         self.rule = SGD(lr=0.1).rule(np.array([0.1]), self.model.params[:0], SGD().init(self.model.params))
 
     def per_sample(self, start: int, stop: int) -> float:
-        kit, code = self.engine, losses.CROSS_ENTROPY_CLASS
+        kit, code = self.engine, self.engine.code
         net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
         return float(epochs.per_sample(net, samples, start, stop, code, self.rule, regular, scratch, 0, 1))
 
     def mini_batch(self, start: int, stop: int, batch_size: int, rule: Rule | None = None) -> float:
-        kit, code, rule = self.batches, losses.CROSS_ENTROPY_CLASS, steps.ready(rule or self.rule)
+        kit, code, rule = self.batches, self.batches.code, steps.ready(rule or self.rule)
         net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
         return float(epochs.mini_batch(net, samples, start, stop, batch_size, code, rule, regular, scratch, 0, 1))
 
