@@ -1,4 +1,4 @@
-"""Vectors of 16 numbers as values of kernels: arithmetic and comparisons lane by lane, sums along the lanes.
+"""Vectors of 16 numbers as values of kernels: arithmetic and comparisons lane by lane.
 
 What LLVM makes of a loop over 16 numbers goes through memory between any two loops, and what is written by halves is
 slow to read as a whole. In a step of one sample, where everything waits for what was before, that counts: the loss of
@@ -89,30 +89,17 @@ def first_lane(typing, values):
     return values.dtype(values), lambda context, builder, signature, args: builder.extract_element(args[0], I32(0))
 
 
-def _fold(builder: Any, values: Any, combine: Callable[[Any, Any], Any]) -> Any:
-    """Combine lane l with l + 8, then with + 4, + 2 and + 1, as a tree; every lane has the result."""
-    half = LANES // 2
-    while half > 0:
-        other = builder.shuffle_vector(values, values, _lanes(lane ^ half for lane in range(LANES)))
-        values = combine(values, other)
-        half //= 2
-    return values
-
-
 @intrinsic
 def largest_lane(typing, values):
     """The largest number of the lanes, in every lane if none is NaN."""
 
     def codegen(context, builder, signature, args):
-        def larger(a: Any, b: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", b, a), b, a)
-
-        return _fold(builder, args[0], larger)
+        (line,) = args
+        half = LANES // 2
+        while half > 0:
+            other = builder.shuffle_vector(line, line, _lanes(lane ^ half for lane in range(LANES)))
+            line = builder.select(builder.fcmp_ordered(">", other, line), other, line)
+            half //= 2
+        return line
 
     return values(values), codegen
-
-
-@intrinsic
-def sum_lanes(typing, values):
-    """The sum of the lanes, as a tree, in every lane."""
-    return values(values), lambda context, builder, signature, args: _fold(builder, args[0], builder.fadd)

@@ -23,12 +23,12 @@ from hotloop.kernels import epochs, simd
 from hotloop.machine import simd_features
 
 BITS = {
-    "per-sample float32": "90b1021f7d66ac0d",
-    "per-sample float64": "0cd0a2ab520d97c1",
-    "mini-batch float32": "74fe6d0ba85b593b",
-    "mini-batch float64": "86d34a0e5f53ca70",
-    "momentum float32": "441eae936bb65cb6",
-    "momentum float64": "c3dc6a97b8df4d8e",
+    "per-sample float32": "c2412ab8b286565c",
+    "per-sample float64": "43fdb67fc3a6b1e7",
+    "mini-batch float32": "fcbcfdd218240123",
+    "mini-batch float64": "2968bb481a185110",
+    "momentum float32": "192875fd554e0db6",
+    "momentum float64": "35ef6b32e5f98fa1",
 }
 KINDS = {"per-sample": (1, 0.0), "mini-batch": (60, 0.0), "momentum": (60, 0.9)}  # batch size, momentum
 
