@@ -12,11 +12,9 @@ import numpy as np
 from numba.np.numpy_support import from_dtype
 from numpy.typing import DTypeLike
 
-from hotloop.kernels import activations, custom, scalar, vectors
+from hotloop.kernels import activations, custom, scalar
 from hotloop.kernels.jit import address, apart, inner, jit
-from hotloop.kernels.lines import transpose
-from hotloop.kernels.scalar import select
-from hotloop.kernels.simd import LANES, advance, cast, make_buffer
+from hotloop.kernels.simd import LANES, cast, make_buffer
 
 (
     MSE,
@@ -55,7 +53,7 @@ CLASS_CODES: dict[str, int] = {
     "perceptron": PERCEPTRON_CLASS,
 }
 
-_square, _line = make_buffer(LANES * LANES), make_buffer(LANES)
+_line = make_buffer(LANES)
 
 
 @jit
@@ -185,55 +183,6 @@ def cross_entropy_class(prediction, label, k, delta):
     largest, total = activations.softmax(prediction, k, delta)
     delta[label] -= cast(1.0, chosen)
     return scalar.log(total) - (chosen - largest)
-
-
-@inner
-def cross_entropy_class_line(logits, label, k, scale, delta):
-    """The value and scale times the delta of cross_entropy_class for k <= 16 logits in a line of 16; pointers."""
-    z, lane = vectors.load(logits), vectors.lanes()
-    real, here, zero = lane < cast(k, lane), lane == cast(label, lane), cast(0.0, z)
-    largest = vectors.largest_lane(select(real, z, cast(-scalar.INF, z)))
-    powers, line, total = scalar.exp(z - largest), _line(logits), cast(0.0, scale)
-    vectors.store(powers, line)
-    for j in range(k):  # the order of cross_entropy_class, on the GPU too; a tree would spare 0.005 us
-        total += line[j]
-    slopes = powers / cast(total, z) - select(here, cast(1.0, z), zero)
-    vectors.store(select(real, cast(scale, z) * slopes, zero), delta)
-    return scalar.log(total) - (logits[label] - vectors.first_lane(largest))
-
-
-@inner
-def cross_entropy_class_rows(logits, rows, label, k, scale, value, delta):
-    """cross_entropy_class_line of up to 16 rows at once, one lane a row: every sum is the ascending chain of one row.
-
-    Pointers: logits, delta (rows, 16); label int32, scale and value (rows,).
-    """
-    z, totals, shifts = _square(logits), _line(logits), _line(logits)
-    transpose(logits, rows, z)
-    largest = vectors.load(z)
-    for j in range(1, k):
-        line = vectors.load(advance(z, j * LANES))
-        largest = select(line > largest, line, largest)
-    for r in range(rows):
-        value[r] = z[label[r] * LANES + r]
-    total = cast(0.0, largest)
-    for j in range(k):
-        powers = scalar.exp(vectors.load(advance(z, j * LANES)) - largest)
-        vectors.store(powers, advance(z, j * LANES))
-        total = total + powers
-    for j in range(k):
-        vectors.store(vectors.load(advance(z, j * LANES)) / total, advance(z, j * LANES))
-    vectors.store(total, totals)
-    vectors.store(largest, shifts)
-    for r in range(rows):
-        value[r] = scalar.log(totals[r]) - (value[r] - shifts[r])
-    transpose(z, LANES, z)
-    lane, one, zero = vectors.lanes(), cast(1.0, largest), cast(0.0, largest)
-    for r in range(rows):
-        here = lane == cast(label[r], lane)
-        slopes = vectors.load(advance(z, r * LANES)) - select(here, one, zero)
-        scaled = cast(scale[r], largest) * slopes
-        vectors.store(select(lane < cast(k, lane), scaled, zero), advance(delta, r * LANES))
 
 
 @jit

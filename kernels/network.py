@@ -11,7 +11,7 @@ Codes of activations and losses are `ready` ones.
 
 from typing import Any, NamedTuple
 
-from hotloop.kernels import activations, barrier, losses, sparse
+from hotloop.kernels import activations, barrier, lines, losses, sparse
 from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
 from hotloop.kernels.jit import inner
 from hotloop.kernels.shares import bounds
@@ -267,7 +267,7 @@ def _class_delta(plan, work, truth, sample, r, scale):
     z, delta = pointer(work, plan[top, VALUE] + r * LANES), pointer(work, plan[top, SLOPE] + r * LANES)
     weight = weights[sample] if weights.shape[0] > 0 else cast(1.0, scale)
     label, k = labels[sample], plan[top, WIDTH]
-    return weight * losses.cross_entropy_class_line(z, label, k, weight * scale, delta)
+    return weight * lines.cross_entropy_class_line(z, label, k, weight * scale, delta)
 
 
 @inner
@@ -282,7 +282,7 @@ def _class_deltas(plan, work, truth, sample, first, rows, scale, row_loss):
     if weights.shape[0] > 0:
         for r in range(rows):
             scales[r] *= weights[sample[r]]
-    losses.cross_entropy_class_rows(z, rows, label, plan[top, WIDTH], scales, value, delta)
+    lines.cross_entropy_class_rows(z, rows, label, plan[top, WIDTH], scales, value, delta)
     for r in range(rows):
         row_loss[first + r] = value[r] * weights[sample[r]] if weights.shape[0] > 0 else value[r]
 

@@ -4,12 +4,23 @@ import numpy as np
 import pytest
 import reference
 
-from hotloop import MLP, Trainer, engine, inputs, layout
+from hotloop import MLP, Trainer, engine, inputs, layout, trainer
 from hotloop.engine import Engine
 from hotloop.kernels import epochs, steps
 from hotloop.kernels.updates import Rule
 from hotloop.objectives import bind
-from hotloop.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, Optimizer, RMSprop
+from hotloop.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    AveragedSGD,
+    Lion,
+    Optimizer,
+    PassiveAggressive,
+    RMSprop,
+)
 
 RNG = np.random.default_rng(8)
 DTYPES = ["float32", "float64"]
@@ -112,6 +123,41 @@ def test_outputs_with_a_slope_of_their_own(batch_size: int, sizes: list[int], ou
     assert history["loss"][0] == pytest.approx(mean, rel=1e-12)
     for ours, theirs in zip(model.weights + model.biases, weights + biases, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("sizes", "optimizer"),
+    [([300, 3], SGD(0.05)), ([300, 20, 3], SGD(0.05)), ([300, 40, 3], SGD(0.05)), ([300, 3], PassiveAggressive())],
+    ids=str,
+)
+def test_narrow_layers_give_the_same_bits_however_rows_come(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], optimizer: Optimizer, dtype: str
+) -> None:
+    """Windows of one sample; hinge, so that some rows move nothing; among the rows an empty one."""
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(50, 300)) * (rng.random((50, 300)) < 0.1)
+    X[7] = 0
+    y = rng.integers(0, 3, 50)
+    monkeypatch.setattr(engine, "COLUMNS_PAY", 1)
+    monkeypatch.setattr(trainer, "available_threads", lambda: 2)
+    found = set()
+    # Every input visited; those listed, anew for each sample or once; compressed rows, on one thread and on two.
+    for below, pays, threads, rows in (
+        (0.0, 1, 1, X),
+        (2.0, 99, 1, X),
+        (2.0, 1, 1, X),
+        (2.0, 1, 1, sparse.csr_array(X)),
+        (2.0, 1, 2, sparse.csr_array(X)),
+    ):
+        monkeypatch.setattr(engine, "LISTING_PAYS", pays)
+        monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample, below=below: below)
+        model = MLP(sizes, "relu", "identity", dtype=dtype, seed=6)
+        history = Trainer("hinge", optimizer, None, 1, 3, seed=7, threads=threads).fit(model, rows, y)
+        assert history["loss"][-1] < history["loss"][0]
+        found.add((model.params.tobytes(), tuple(history["loss"])))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

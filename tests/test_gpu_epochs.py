@@ -1,8 +1,8 @@
 """On a real GPU: the same training as on the processor, and products, predictions, streams and arrays of others."""
 
-from importlib.util import find_spec
 from typing import Any
 
+import gpu
 import numpy as np
 import pytest
 import reference
@@ -11,20 +11,7 @@ from hotloop import MLP, SGD, Adam, PassiveAggressive, Trainer
 from hotloop.kernels import activations
 from hotloop.kernels import dense as cpu
 
-
-def _unusable() -> str:
-    if find_spec("numba_cuda") is None:
-        return "needs numba-cuda and an NVIDIA GPU"
-    from hotloop.kernels.cuda import shim
-
-    try:
-        shim.require_device()
-    except RuntimeError as error:
-        return str(error)
-    return ""
-
-
-REASON = _unusable()
+REASON = gpu.unusable()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 

@@ -1,7 +1,6 @@
 """On a real GPU: many models at once train like one by one on the processor, and take arrays and streams of others."""
 
-from importlib.util import find_spec
-
+import gpu
 import numpy as np
 import pytest
 
@@ -11,20 +10,7 @@ from hotloop.kernels.network import ACTIVATION
 from hotloop.objectives import bind
 from hotloop.optimizers import Adam, Optimizer
 
-
-def _unusable() -> str:
-    if find_spec("numba_cuda") is None:
-        return "needs numba-cuda and an NVIDIA GPU"
-    from hotloop.kernels.cuda import shim
-
-    try:
-        shim.require_device()
-    except RuntimeError as error:
-        return str(error)
-    return ""
-
-
-REASON = _unusable()
+REASON = gpu.unusable()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 RNG = np.random.default_rng(0)

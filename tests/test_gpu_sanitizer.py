@@ -7,9 +7,9 @@ compute-sanitizer --tool racecheck python tests/test_gpu_sanitizer.py     # one 
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from typing import Any
 
+import gpu
 import numpy as np
 import pytest
 
@@ -35,15 +35,8 @@ TOGETHER: list[tuple[int, dict[str, float]]] = [
 
 
 def _unusable() -> str:
-    if find_spec("numba_cuda") is None:
-        return "needs numba-cuda and an NVIDIA GPU"
-    from hotloop.kernels.cuda import shim
-
-    try:
-        shim.require_device()
-    except RuntimeError as error:
-        return str(error)
-    return "" if shutil.which("compute-sanitizer") else "needs compute-sanitizer, of the CUDA toolkit, on the PATH"
+    missing = "" if shutil.which("compute-sanitizer") else "needs compute-sanitizer, of the CUDA toolkit, on the PATH"
+    return gpu.unusable() or missing
 
 
 def work(n: int = 130) -> None:

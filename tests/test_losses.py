@@ -8,7 +8,7 @@ import pytest
 import reference
 from reference import Array
 
-from hotloop.kernels import losses
+from hotloop.kernels import lines, losses
 from hotloop.kernels.jit import jit
 from hotloop.kernels.simd import pointer
 
@@ -243,16 +243,47 @@ def test_class_nan_gives_nan(name: str, dtype: str) -> None:
 
 
 @jit
+def ready_row(code, prediction, target, label, delta):  # type: ignore[no-untyped-def]
+    """The kernel on whole arrays."""
+    k, z, into = prediction.shape[0], pointer(prediction, 0), pointer(delta, 0)
+    return losses.ready_row(code, z, pointer(target, 0), label, k, into)
+
+
+@both
+@each
+def test_what_a_training_calls_has_the_bits_of_the_loss(name: str, dtype: str) -> None:
+    code = losses.ready(losses.POISSON_RATE if name == "poisson_rate" else losses.CODES[name], dtype)
+    for k in (*SIZES, 10, 40):
+        prediction, target = (row.astype(dtype) for row in sample(name, k, 3))
+        delta = np.full(k + 20, 12345.0, dtype)
+        value, expected = run(name, prediction, target)
+        assert ready_row(code, prediction, target, 0, delta) == value
+        assert delta[:k].tobytes() == expected.tobytes() and (delta[k:] == 12345.0).all(), k
+
+
+@both
+@each_class
+def test_what_a_training_calls_has_the_bits_of_the_loss_of_classes(name: str, dtype: str) -> None:
+    code, none = losses.ready(losses.CLASS_CODES[name], dtype), np.empty(0, dtype)
+    for k in (2, 3, 10, 17, 40):
+        prediction, label = np.random.default_rng(k).normal(size=k).astype(dtype), k // 2
+        delta = np.full(k + 20, 12345.0, dtype)
+        value, expected = run(f"{name}_class", prediction, label)
+        assert ready_row(code, prediction, none, label, delta) == value
+        assert delta[:k].tobytes() == expected.tobytes() and (delta[k:] == 12345.0).all(), k
+
+
+@jit
 def class_rows(logits, label, k, scale, value, delta):  # type: ignore[no-untyped-def]
     """The kernel on whole arrays."""
     z, into, of, to = pointer(logits, 0), pointer(delta, 0), pointer(scale, 0), pointer(value, 0)
-    losses.cross_entropy_class_rows(z, logits.shape[0], pointer(label, 0), k, of, to, into)
+    lines.cross_entropy_class_rows(z, logits.shape[0], pointer(label, 0), k, of, to, into)
 
 
 @jit
 def class_line(logits, label, k, scale, delta):  # type: ignore[no-untyped-def]
     """The kernel on whole arrays."""
-    return losses.cross_entropy_class_line(pointer(logits, 0), label, k, scale, pointer(delta, 0))
+    return lines.cross_entropy_class_line(pointer(logits, 0), label, k, scale, pointer(delta, 0))
 
 
 @both
