@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import barrier, lazy, network, regularize, shares, sparse, steps, updates
+from hotloop.kernels import barrier, lazy, loading, network, regularize, shares, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product, row_product
-from hotloop.kernels.jit import inner, jit
-from hotloop.kernels.network import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
-from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, fma, pointer
+from hotloop.kernels.jit import call, inner, jit
+from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH, Lists
+from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, pointer
 
 BLOCK = 512  # most rows of a block: a larger batch adds block after block into the gradient buffer
 
@@ -22,7 +22,7 @@ class Scratch(NamedTuple):
     """Working memory of one fit, shared by its threads."""
 
     work: Any  # values and slopes, see network; per-sample: of two windows
-    lists: network.Lists  # of the input rows; per-sample: of every layer's inputs, laid out like work, and behind the
+    lists: Lists  # of the input rows; per-sample: of every layer's inputs, laid out like work, and behind the
     #                        ends of the input rows the number of the others (n_layers + 1,)
     row_loss: Any  # (BLOCK,) float64
     overlaps: Any  # (2 window, window), the products of each two inputs of a window; (0, 0) for mini-batches
@@ -52,7 +52,7 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     vectors = plan[1, PADDED] // LANES
     first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
     total, half, before = loss_sum[0], 0, 0
-    alone = window == 1 and network.kind(samples, window) == network.LISTED
+    alone = window == 1 and loading.kind(samples, window) == loading.LISTED
     position, rows = start, min(window - start % window, stop - start)
     while True:
         if thread == threads - 1:
@@ -80,20 +80,21 @@ def _bring(plan, samples, scratch, position, rows, half):
     work, lists, overlaps = scratch.work, scratch.lists, scratch.overlaps
     window, width, stride = overlaps.shape[1], plan[0, PADDED], plan[0, STRIDE]
     begin = half * window
-    inputs = network.kind(samples, window)
-    if window == 1 and inputs == network.LISTED and samples.inputs.start.shape[0] > 0:
+    inputs = loading.kind(samples, window)
+    if window == 1 and inputs == loading.LISTED and samples.inputs.start.shape[0] > 0:
         _count_entries(plan, samples, lists, position, rows, begin)
         return
-    network.load_rows(plan, work, lists, samples, inputs, position - begin, begin, begin + rows)
+    loading.load_rows(plan, work, lists, samples, inputs, position - begin, begin, begin + rows)
     if window == 1:
         return
     x, one = pointer(work, plan[0, VALUE] + begin * stride), cast(1.0, overlaps[0, 0])
     products = pointer(overlaps, begin * window)
-    if inputs == network.LISTED:
+    if inputs == loading.LISTED:
         blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
         entries = pointer(lists.index, begin * stride), pointer(lists.value, begin * stride)
         ends = pointer(lists.ends, begin * (blocks + 1))
-        sparse.overlaps(entries, ends, stride, blocks, rows, window, pointer(scratch.table, 0), products)
+        arguments = entries, ends, stride, blocks, rows, window, pointer(scratch.table, 0), products
+        call(samples.parts.overlaps, arguments)
     else:
         for r in range(0, rows, DOT_ROWS):
             some, into = min(DOT_ROWS, rows - r), advance(products, r * window)
@@ -112,7 +113,7 @@ def _count_entries(plan, samples, lists, position, rows, r):
     if rows == 1:
         sample = samples.order[position]
         lists.ends[r * (blocks + 1) + blocks] = starts[sample + 1] - starts[sample]
-        network.fetch_ahead(samples, position)
+        loading.fetch_ahead(samples, position)
 
 
 @inner
@@ -125,12 +126,12 @@ def _first_layer_of_row(plan, params, samples, position, scratch, half, before, 
         delta = pointer(work, plan[1, SLOPE] + half * stride + first)
         if plan[1, HAS_BIAS] != 0:
             add_rows(delta, 0, 1, last - first, bias)
-        index, value = network.entries_of(plan, samples, lists, position - 1, half, 1)
+        index, value = loading.entries_of(plan, samples, lists, position - 1, half, 1)
         count = np.int64(lists.ends[half * (blocks + 1) + blocks])
         sparse.distribute(index, value, count, delta, weight, padded, last - first)
     if rows == 1:
         z = pointer(work, plan[1, VALUE] + (1 - half) * stride + first)
-        index, value = network.entries_of(plan, samples, lists, position, 1 - half, 1)
+        index, value = loading.entries_of(plan, samples, lists, position, 1 - half, 1)
         count = np.int64(lists.ends[(1 - half) * (blocks + 1) + blocks])
         sparse.accumulate(index, value, count, weight, padded, last - first, bias, z)
 
@@ -143,12 +144,12 @@ def _first_layer(plan, params, samples, position, scratch, half, before, rows, f
     features, so that the weights come through the first-level cache once for both.
     """
     work, lists, window, width = scratch.work, scratch.lists, scratch.overlaps.shape[1], plan[0, WIDTH]
-    x_row, stride, padded, inputs = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED], network.kind(samples, window)
+    x_row, stride, padded, inputs = plan[0, STRIDE], plan[1, STRIDE], plan[1, PADDED], loading.kind(samples, window)
     old, new = half * window, (1 - half) * window
     z, delta = pointer(work, plan[1, VALUE] + new * stride), pointer(work, plan[1, SLOPE] + old * stride)
     weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
     x_old, x_new = pointer(work, plan[0, VALUE] + old * x_row), pointer(work, plan[0, VALUE] + new * x_row)
-    X, order = pointer(samples.inputs.X, 0), samples.order
+    X, order, (forward, update, _) = pointer(samples.inputs.X, 0), samples.order, samples.parts
     following = pointer(order, min(position + rows, order.shape[0] - rows))
     if plan[1, HAS_BIAS] != 0:
         add_rows(advance(delta, first), stride, before, last - first, advance(bias, first))
@@ -161,15 +162,14 @@ def _first_layer(plan, params, samples, position, scratch, half, before, rows, f
         some, part, back, into = min(sparse.WIDE, last - c), advance(weight, c), advance(delta, c), advance(z, c)
         for block in range(blocks):
             k, stop = block * size, min(width, (block + 1) * size)
-            if inputs == network.LISTED:
-                sparse.update_part(entries, x_row, old, before, block, blocks, back, stride, part, padded, some)
-                sparse.forward_part(entries, x_row, new, rows, block, blocks, part, padded, some, into, stride)
-            elif inputs == network.ZEROS:
-                sparse.update_zeros(x_old, x_row, before, k, stop, back, stride, part, padded, some)
+            if inputs == loading.LISTED:
+                call(update, (entries, x_row, old, before, block, blocks, back, stride, part, padded, some))
+                call(forward, (entries, x_row, new, rows, block, blocks, part, padded, some, into, stride))
+            elif inputs == loading.ZEROS:
+                call(update, (x_old, x_row, before, k, stop, back, stride, part, padded, some))
                 at, source = advance(part, k * padded), advance(X, k)
-                sparse.forward_zeros(
-                    advance(x_new, k), x_row, rows, stop - k, at, padded, some, into, stride, source, following, width
-                )
+                arguments = advance(x_new, k), x_row, rows, stop - k, at, padded, some, into, stride
+                call(forward, (*arguments, source, following, width))
             else:
                 at = advance(part, k * padded)
                 product(advance(x_old, k), 1, x_row, stop - k, before, back, stride, some, at, padded, at, padded)
@@ -184,7 +184,7 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
     rates, dropout = rule.rates, regular.dropout
     layers, stride, padded, window = plan.shape[0], plan[1, STRIDE], plan[1, PADDED], overlaps.shape[1]
     deltas = pointer(work, plan[1, SLOPE] + begin * stride)
-    inputs, blocks = network.kind(samples, window), sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
+    inputs, blocks = loading.kind(samples, window), sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
     counts = pointer(lists.ends, lists.ends.shape[0] - layers)
     for i in range(rows):
         r = begin + i
@@ -201,7 +201,7 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
             x, count = _inputs_of(plan, samples, scratch, position + i, r)
-            restrain(rule, plan, work, x, count, r, cost, scale)
+            steps.restrain(rule, plan, work, x, count, r, cost, scale)
         if moves(pointer(work, plan[layers - 1, SLOPE] + r * plan[layers - 1, STRIDE]), plan[layers - 1, PADDED]):
             network.backward(plan, params, work, r, r + 1)
             for layer in range(2, layers):
@@ -209,7 +209,7 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
         else:  # beyond the margin of a hinge, and where a perceptron knows
             for j in range(padded):
                 deltas[i * stride + j] = cast(0.0, scale)
-            if inputs == network.LISTED:  # nothing to add to the weights
+            if inputs == loading.LISTED:  # nothing to add to the weights
                 ends = pointer(lists.ends, r * (blocks + 1))
                 for block in range(blocks + 1):
                     ends[block] = 0
@@ -229,31 +229,11 @@ def moves(delta, n):
 def _inputs_of(plan, samples, scratch, position, r):
     """(x, count): the inputs of row r, the sample at this position, or those listed, and their number."""
     lists, window = scratch.lists, scratch.overlaps.shape[1]
-    if network.kind(samples, window) == network.LISTED:
+    if loading.kind(samples, window) == loading.LISTED:
         blocks = sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
-        _, value = network.entries_of(plan, samples, lists, position, r, window)
+        _, value = loading.entries_of(plan, samples, lists, position, r, window)
         return value, np.int64(lists.ends[r * (blocks + 1) + blocks])
     return pointer(scratch.work, plan[0, VALUE] + r * plan[0, STRIDE]), plan[0, WIDTH]
-
-
-@inner
-def restrain(rule, plan, work, x, count, r, cost, scale):
-    """Make the step the smallest that ends the loss of row r, whose inputs x are, and no larger than the rate allows.
-
-    See updates.passive_aggressive_share.
-    """
-    delta, k, zero = pointer(work, plan[1, SLOPE] + r * plan[1, STRIDE]), plan[1, WIDTH], cast(0.0, scale)
-    if scale == zero:
-        return
-    square, slopes = cast(float(plan[1, HAS_BIAS]), scale), zero
-    for i in range(count):
-        square = fma(x[i], x[i], square)
-    for j in range(k):
-        slope = delta[j] / scale  # delta holds scale dloss/dz; the square of a large rate would be infinite
-        slopes = fma(slope, slope, slopes)
-    share = updates.passive_aggressive_share(cost, square * slopes, -scale, rule.beta2)
-    for j in range(k):
-        delta[j] *= share
 
 
 @inner
@@ -283,22 +263,22 @@ def update_active(plan, params, work, r, layer, lists, counts):
 def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, thread, threads, total):
     """Deltas of a block of rows, all threads' when it returns; total + their losses (on thread 0)."""
     plan, params = net
-    inputs = network.kind(samples, 0)
+    inputs = loading.kind(samples, 0)
     work, lists, row_loss, meeting = scratch.work, scratch.lists, scratch.row_loss, scratch.meeting
     layers, dropout = plan.shape[0], regular.dropout
     begin, end = shares.bounds(rows, share, TILE_ROWS)
-    if inputs == network.ZEROS:
+    if inputs == loading.ZEROS:
         network.forward_zeros(plan, params, work, samples, position, rows, share, meeting, thread, threads)
     else:
-        network.load_rows(plan, work, lists, samples, inputs, position, begin, end)
+        loading.load_rows(plan, work, lists, samples, inputs, position, begin, end)
         if regular.noise > 0.0:
             for r in range(begin, end):
                 regularize.add_noise(plan, work, r, position + r, regular)
-    for layer in range(2 if inputs == network.ZEROS else 1, layers):
+    for layer in range(2 if inputs == loading.ZEROS else 1, layers):
         if dropout.shape[0] > 0 and dropout[layer - 1] > 0.0:
             for r in range(begin, end):
                 regularize.drop(plan, work, layer - 1, r, position + r, regular)
-        network.forward(plan, params, work, lists, inputs == network.LISTED, layer, begin, end)
+        network.forward(plan, params, work, lists, samples, layer, begin, end)
     network.output_deltas(plan, work, samples, position, begin, end, loss, scale, row_loss)
     network.backward(plan, params, work, begin, end)
     barrier.wait(meeting, threads)
@@ -311,13 +291,13 @@ def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, 
 @inner
 def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
-    inputs, meeting, total = network.kind(samples, 0), scratch.meeting, 0.0
+    meeting, total = scratch.meeting, 0.0
     for first in range(0, rows, BLOCK):
         some, at = min(BLOCK, rows - first), position + first
         share = shares.of_thread(meeting, thread, threads)
         total = _deltas(net, samples, at, some, loss, scale, regular, scratch, share, thread, threads, total)
         began = shares.clock()
-        network.accumulate(net.plan, into, scratch.work, scratch.lists, inputs, some, share)
+        network.accumulate(net.plan, into, scratch.work, scratch.lists, samples, some, share)
         shares.note(meeting, thread, share, began)
         barrier.wait(meeting, threads)
     return total
@@ -326,11 +306,11 @@ def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch,
 @inner
 def _fused(net, samples, position, rows, loss, scale, rule, lr, regular, scratch, thread, threads):
     """Move the parameters by the gradient of a batch of at most BLOCK rows; return its summed loss (on thread 0)."""
-    inputs, meeting = network.kind(samples, 0), scratch.meeting
+    meeting = scratch.meeting
     share = shares.of_thread(meeting, thread, threads)
     total = _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, thread, threads, 0.0)
     began = shares.clock()
-    steps.accumulate_and_apply(rule, net, scratch.work, inputs, rows, share, lr)
+    steps.accumulate_and_apply(rule, net, scratch.work, samples, rows, share, lr)
     shares.note(meeting, thread, share, began)
     barrier.wait(meeting, threads)
     return total
@@ -369,7 +349,7 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
     meeting, total, step = scratch.meeting, scratch.total[0], int(rule.clock[0])
     lazily = first_layer.parts.before != 0 or first_layer.parts.after != 0
     fusible = not direct and not lazily and rule.part != 0 and regular.parts.bound_gradient == 0
-    fused = fusible and batch_size <= BLOCK and steps.fuses(net, network.kind(samples, 0))
+    fused = fusible and batch_size <= BLOCK and steps.fuses(net, loading.kind(samples, 0))
     for position in range(start, stop, batch_size):
         rows = min(batch_size, stop - position)
         lr = rates[min(position // batch_size, rates.shape[0] - 1)]

@@ -7,7 +7,7 @@ import numpy as np
 from hotloop.kernels import activations, losses, sparse
 from hotloop.kernels.dense import product
 from hotloop.kernels.jit import inner, inner_with_arrays, jit
-from hotloop.kernels.network import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.plan import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import advance, pointer
 
 

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from hotloop.kernels import barrier, steps, updates
 from hotloop.kernels.jit import address, apart, call, inner
-from hotloop.kernels.network import BIAS, PADDED, WEIGHT, WIDTH
+from hotloop.kernels.plan import BIAS, PADDED, WEIGHT, WIDTH
 from hotloop.kernels.simd import cast, fma, pointer
 
 RULES = (updates.MOMENTUM, updates.NESTEROV, updates.RMSPROP, updates.ADAGRAD, updates.ADADELTA)

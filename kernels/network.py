@@ -1,169 +1,43 @@
 """Forward and backward through all layers, over one plan, one flat parameter buffer and one workspace.
 
-plan (n_layers + 1, 9) int64, one line per layer, line 0 the input:
-  WIDTH units, PADDED width (a multiple of 16, padding zero), STRIDE between rows in the workspace,
-  WEIGHT and BIAS offsets in params, HAS_BIAS, ACTIVATION code, VALUE and SLOPE offsets in the workspace.
-
 The workspace keeps for each row of a block the value a = f(z) and the slope f'(z) of each unit;
 the backward pass turns every slope into delta = dloss/dz in place, scaled as the output's delta was.
 Codes of activations and losses are `ready` ones.
 """
 
-from typing import Any, NamedTuple
-
 from hotloop.kernels import activations, barrier, lines, losses, sparse
 from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
-from hotloop.kernels.jit import inner
+from hotloop.kernels.jit import call, inner
+from hotloop.kernels.loading import LISTED, ZEROS, kind
+from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.shares import bounds
-from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, make_buffer, pointer, prefetch_second
-
-WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(9)
+from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, make_buffer, pointer
 
 line_buffer = make_buffer(LANES)
 
-ALL, LISTED, ZEROS = range(3)  # the first layer's inputs: every one, those listed, all that are not zero
 # Rows that a thread adds its features to before the next thread may, a batch in TURNS: few keep that one waiting less,
 # but for each turn the weights come through the first-level cache.
 TURN, LEAST_TURN, TURNS = 32, 8, 4
 ALIAS = 256  # rows a multiple of so many elements apart fall into the same few sets of the cache
 NARROW_ROWS = 8  # from which transposing the weights of a head of at most 16 units pays
-AHEAD = 8  # samples that are asked for before they are needed
-
-
-class Network(NamedTuple):
-    """A plan and its parameters."""
-
-    plan: Any  # (n_layers + 1, 9) int64
-    params: Any  # (n_params,) float32 or float64, padding included
-
-
-class Inputs(NamedTuple):
-    """Dense rows, or compressed sparse rows."""
-
-    X: Any  # (n, n_features) of the parameters' dtype; (0, n_features) where the rows are compressed
-    value: Any  # (n_entries,) of the parameters' dtype
-    index: Any  # (n_entries,) int32, ascending within a row
-    start: Any  # (n + 1,) int64, where each row's entries begin; (0,) where the rows are dense
-
-
-class Samples(NamedTuple):
-    """The data of an epoch; targets or labels is empty, by the loss."""
-
-    inputs: Inputs
-    targets: Any  # (n, n_outputs) of the parameters' dtype
-    labels: Any  # (n,) int32
-    weights: (
-        Any  # (n,) of the parameters' dtype, what each sample's loss is multiplied by; (0,) where all count the same
-    )
-    order: Any  # (n,) int64, the sample at each position of the epoch
-    listed: int  # 1: only non-zero inputs are visited; 0: every input is, and compressed rows are filled out one by one
-
-
-class Lists(NamedTuple):
-    """The non-zero inputs of each row of a block; see sparse.load_listed."""
-
-    index: Any  # int32
-    value: Any
-    ends: Any  # int32
 
 
 @inner
-def kind(samples, window):
-    """What the first layer visits: ALL inputs, those LISTED, or all of dense rows but ZEROS.
-
-    Dense rows are listed for windows of one sample; masks of zeros pay for many rows.
-    """
-    if samples.listed == 0:
-        return ALL
-    return LISTED if samples.inputs.start.shape[0] > 0 or window == 1 else ZEROS
-
-
-@inner
-def fetch_row(X, sample, width):
-    """Begin to bring one dense row into the cache: rows come in random order, and memory takes 100 ns to answer."""
-    row = pointer(X, sample * width)
-    for j in range(0, width, LANES):
-        prefetch_second(advance(row, j))
-
-
-@inner
-def fetch_entries(indices, values, begin, end):
-    """Begin to bring the entries of one compressed row into the cache."""
-    for k in range(begin, end, LANES):
-        prefetch_second(pointer(indices, k))
-        prefetch_second(pointer(values, k))
-
-
-@inner
-def fetch_ahead(samples, position):
-    """Begin to bring the entries of the sample that comes AHEAD of this position of the order."""
-    _, values, indices, starts = samples.inputs
-    following = samples.order[min(position + AHEAD, samples.order.shape[0] - 1)]
-    fetch_entries(indices, values, starts[following], starts[following + 1])
-
-
-@inner
-def entries_of(plan, samples, lists, position, r, window):
-    """(index, value): the entries of the sample at this position, which is the LISTED row r.
-
-    With windows of one sample compressed rows are read where they are: 784-10 0.7 us a sample with a copy, 0.6 without.
-    """
-    _, values, indices, starts = samples.inputs
-    if window == 1 and starts.shape[0] > 0:
-        at = starts[samples.order[position]]
-        return pointer(indices, at), pointer(values, at)
-    at = r * plan[0, STRIDE]
-    return pointer(lists.index, at), pointer(lists.value, at)
-
-
-@inner
-def load_rows(plan, work, lists, samples, inputs, position, begin, end):
-    """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end.
-
-    inputs: see `kind`; rows that are LISTED go to the lists.
-    """
-    X, entry_values, entry_indices, entry_starts = samples.inputs
-    order = samples.order
-    indices, values, marks = lists
-    width, stride, base = plan[0, WIDTH], plan[0, STRIDE], plan[0, VALUE]
-    blocks, size = sparse.blocks_of(width, plan[1, PADDED]), sparse.span(width, plan[1, PADDED])
-    for r in range(begin, end):
-        sample = order[position + r]
-        row = pointer(work, base + r * stride)
-        index, value, ends = pointer(indices, r * stride), pointer(values, r * stride), pointer(marks, r * (blocks + 1))
-        if entry_starts.shape[0] > 0:
-            at, count = entry_starts[sample], entry_starts[sample + 1] - entry_starts[sample]
-            entries = pointer(entry_indices, at), pointer(entry_values, at)
-            fetch_ahead(samples, position + r)
-            if inputs == LISTED:
-                sparse.load_listed(entries[0], entries[1], count, width, size, index, value, ends)
-            else:
-                sparse.fill_out(entries[0], entries[1], count, width, row)
-        else:
-            source = pointer(X, sample * width)
-            if inputs != ZEROS:  # which sparse.forward_zeros asks for
-                fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
-            if inputs == LISTED:
-                sparse.load_dense(source, width, size, index, value, ends)
-            else:
-                for j in range(width):
-                    row[j] = source[j]
-
-
-@inner
-def forward(plan, params, work, lists, listed, layer, begin, end):
+def forward(plan, params, work, lists, samples, layer, begin, end):
     """Rows begin .. end of the block through one layer: values and slopes; of the last layer z, see output_deltas."""
     below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
     z = pointer(work, plan[layer, VALUE])
     weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
     width, x_row = plan[below, WIDTH], plan[below, STRIDE]
-    if layer == 1 and listed:
+    if layer == 1 and kind(samples, 0) == LISTED:
         for r in range(begin, end):
             for j in range(padded):
                 z[r * stride + j] = bias[j]
         blocks = sparse.blocks_of(width, padded)
         entries = pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)
-        sparse.forward_block(entries, x_row, begin, end, blocks, weight, padded, padded, z, stride)
+        sparse.forward_block(
+            samples.parts.forward, entries, x_row, begin, end, blocks, weight, padded, padded, z, stride
+        )
     else:
         x, into = pointer(work, plan[below, VALUE] + begin * x_row), advance(z, begin * stride)
         product(x, x_row, 1, end - begin, width, weight, padded, padded, bias, 0, into, stride)
@@ -215,10 +89,8 @@ def forward_zeros(plan, params, work, samples, position, rows, share, turns, thr
             for r in range(some):
                 for j in range(padded):
                     into[r * stride + j] = bias[j]
-        sparse.forward_zeros(
-            advance(x, at * x_row), x_row, some, last - first, weight, padded, padded, into, stride,
-            source, advance(following, at), width,
-        )  # fmt: skip
+        arguments = advance(x, at * x_row), x_row, some, last - first, weight, padded, padded, into, stride
+        call(samples.parts.forward, (*arguments, source, advance(following, at), width))
         if threads > 1:
             barrier.end_turn(turns, thread)
     if thread < threads - 1:
@@ -333,7 +205,7 @@ def backward(plan, params, work, begin, end):
 
 
 @inner
-def accumulate_rows(plan, layer, into, work, inputs, rows, share, first, last):
+def accumulate_rows(plan, layer, into, work, samples, rows, share, first, last):
     """into += the gradient's terms of all rows, for the weight rows first .. last of one layer; see accumulate.
 
     They are of this share; row `first` lies at the pointer `into`. Of the first layer it is a multiple of 16, and
@@ -341,17 +213,18 @@ def accumulate_rows(plan, layer, into, work, inputs, rows, share, first, last):
     """
     below, padded, stride = layer - 1, plan[layer, PADDED], plan[layer, STRIDE]
     delta = pointer(work, plan[layer, SLOPE])
-    if layer == 1 and inputs == ZEROS:
+    if layer == 1 and kind(samples, 0) == ZEROS:
         x, x_row, own, _ = own_inputs(plan, work, rows, share)
         weight = advance(into, (own - first) * padded)
-        sparse.update_zeros(x, x_row, rows, first - own, last - own, delta, stride, weight, padded, padded)
+        arguments = x, x_row, rows, first - own, last - own, delta, stride, weight, padded, padded
+        call(samples.parts.update, arguments)
     else:
         x, x_row = pointer(work, plan[below, VALUE]), plan[below, STRIDE]
         product(advance(x, first), 1, x_row, last - first, rows, delta, stride, padded, into, padded, into, padded)
 
 
 @inner
-def accumulate(plan, into, work, lists, inputs, rows, share):
+def accumulate(plan, into, work, lists, samples, rows, share):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 
     Dividing layers by columns instead, so that each core keeps to its own weights, was 1.5 times slower on 784-128-10
@@ -359,6 +232,7 @@ def accumulate(plan, into, work, lists, inputs, rows, share):
 
     into points to the parameters (the fused SGD step: the deltas carry -lr/n) or to a gradient buffer (they carry 1/n).
     """
+    inputs = kind(samples, 0)
     for layer in range(1, plan.shape[0]):
         units, padded, stride = plan[layer - 1, WIDTH], plan[layer, PADDED], plan[layer, STRIDE]
         delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
@@ -366,9 +240,10 @@ def accumulate(plan, into, work, lists, inputs, rows, share):
             blocks = sparse.blocks_of(units, padded)
             first, last = bounds(blocks, share, 1)
             entries, x_row = (pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)), plan[0, STRIDE]
-            sparse.update_block(entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
+            part = samples.parts.update
+            sparse.update_block(part, entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
         else:
             first, last = bounds(units, share, LANES if layer == 1 and inputs == ZEROS else 1)
-            accumulate_rows(plan, layer, advance(weight, first * padded), work, inputs, rows, share, first, last)
+            accumulate_rows(plan, layer, advance(weight, first * padded), work, samples, rows, share, first, last)
         if share[1] == share[2] and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, padded, advance(into, plan[layer, BIAS]))

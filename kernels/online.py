@@ -9,10 +9,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from hotloop.kernels import epochs, lazy, network, regularize, updates
+from hotloop.kernels import epochs, lazy, network, regularize, steps, updates
 from hotloop.kernels.inference import all_finite
 from hotloop.kernels.jit import brief, inner
-from hotloop.kernels.network import SLOPE, WIDTH
+from hotloop.kernels.plan import SLOPE, VALUE, WIDTH, Inputs, Lists, Network, Parts, Samples
 from hotloop.kernels.simd import advance, at_address, cast, pointer
 
 # What the book holds, an address and a length each; the arrays must stay alive.
@@ -22,7 +22,7 @@ ARRAYS += ("row", "params", "targets", "weights", "work", "value", "overlaps", "
 ARRAYS += ("grad", "first", "second")
 _PLACES = range(0, 2 * len(ARRAYS), 2)
 (PLAN, ORDER, STARTS, LABELS, ENDS, INDEX, MEETING, CODES, RATES, CLOCK, DROPOUT, ROW_LOSS, TOTAL, CONSTANTS, ROW,
- PARAMS, TARGETS, WEIGHTS, WORK, VALUE, OVERLAPS, TABLE, SQUARES, GRAD, FIRST, SECOND) = _PLACES  # fmt: skip
+ PARAMS, TARGETS, WEIGHTS, WORK, ENTRIES, OVERLAPS, TABLE, SQUARES, GRAD, FIRST, SECOND) = _PLACES  # fmt: skip
 
 LARGE = 20_000  # parameters, several us of work: from there on the interpreter's lock is free meanwhile
 _release = types.ExternalFunction("PyEval_SaveThread", types.intp())
@@ -79,16 +79,17 @@ def _open(address, x):
     book = at_address(address, whole)
     plan = _matrix(advance(book, PLAN), 9, whole)
     codes, constants = _array(advance(book, CODES), whole), _array(advance(book, CONSTANTS), double)
-    index, value = _array(advance(book, INDEX), short), _array(advance(book, VALUE), real)
+    index, value = _array(advance(book, INDEX), short), _array(advance(book, ENTRIES), real)
     X = _matrix(advance(book, ROW), x.shape[0], real)
-    net = network.Network(plan, _array(advance(book, PARAMS), real))
-    samples = network.Samples(
-        network.Inputs(X, value[:0], index[:0], _array(advance(book, STARTS), whole)),
-        _matrix(advance(book, TARGETS), plan[plan.shape[0] - 1, network.WIDTH], real),
+    net = Network(plan, _array(advance(book, PARAMS), real))
+    samples = Samples(
+        Inputs(X, value[:0], index[:0], _array(advance(book, STARTS), whole)),
+        _matrix(advance(book, TARGETS), plan[plan.shape[0] - 1, WIDTH], real),
         _array(advance(book, LABELS), short),
         _array(advance(book, WEIGHTS), real),
         _array(advance(book, ORDER), whole),
         codes[4],
+        Parts(codes[10], codes[11], codes[12]),
     )
     rule = updates.Rule(
         codes[1],
@@ -117,7 +118,7 @@ def _open(address, x):
     )
     scratch = epochs.Scratch(
         _array(advance(book, WORK), real),
-        network.Lists(index, value, _array(advance(book, ENDS), short)),
+        Lists(index, value, _array(advance(book, ENDS), short)),
         _array(advance(book, ROW_LOSS), double),
         _matrix(advance(book, OVERLAPS), 1, real),
         _array(advance(book, TABLE), real),
@@ -164,8 +165,8 @@ def _step_direct(x, address):
     network.output_deltas(plan, work, samples, 0, 0, 1, loss, scale, scratch.row_loss)
     cost = cast(scratch.row_loss[0], scale)
     if rule.code == updates.PASSIVE_AGGRESSIVE:
-        inputs = pointer(work, plan[0, network.VALUE])
-        epochs.restrain(rule, plan, work, inputs, plan[0, network.WIDTH], 0, cost, scale)
+        inputs = pointer(work, plan[0, VALUE])
+        steps.restrain(rule, plan, work, inputs, plan[0, WIDTH], 0, cost, scale)
     if epochs.moves(pointer(work, plan[layers - 1, SLOPE]), plan[layers - 1, WIDTH]):
         network.backward(plan, params, work, 0, 1)
         for layer in range(1, layers):

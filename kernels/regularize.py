@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from hotloop.kernels import barrier, random
 from hotloop.kernels.jit import address, apart, call, inner
-from hotloop.kernels.network import BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.plan import BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import LANES, cast, fma, make_buffer, pointer
 from hotloop.kernels.tiles import dot
 

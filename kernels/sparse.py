@@ -6,24 +6,8 @@ index int32 and value hold `count` entries in ascending order; weight (fan_in, f
 
 from numba.extending import register_jitable
 
-from hotloop.kernels.entries import (
-    BIT_ROWS,
-    WORD,
-    compress,
-    gather,
-    gather_one,
-    gather_pair,
-    make_bits_buffer,
-    nonzero,
-    rows_with_bits,
-    scatter,
-    scatter_one,
-    scatter_pair,
-    tile_bits,
-    tile_bits_one,
-    tile_bits_pair,
-)
-from hotloop.kernels.jit import inner, jit
+from hotloop.kernels.entries import compress, gather, gather_one, gather_pair, scatter, scatter_one, scatter_pair
+from hotloop.kernels.jit import apart, call, inner, jit
 from hotloop.kernels.simd import (
     COMPRESS,
     LANES,
@@ -33,15 +17,12 @@ from hotloop.kernels.simd import (
     fma,
     make_buffer,
     pointer,
-    prefetch_second,
 )
 
 WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2
 MOST_WINDOW = 64  # samples of a window at most
-GROUP = 1024  # features whose masks are kept at once
 
 lanes_buffer = make_buffer(LANES * MOST_WINDOW)
-_bits = make_bits_buffer(GROUP // LANES * BIT_ROWS)
 SPAN = 128  # features of a block: 64 and 256 were 3 % slower on 784-128-10
 MOST_BLOCKS = 64  # of a row; where it has very many features they are larger: their ends are written for each sample
 
@@ -176,7 +157,7 @@ def fill_out(index, value, count, n, x):
         x[index[k]] = value[k]
 
 
-@inner
+@apart
 def overlaps(entries, ends, row, blocks, rows, window, table, out):
     """out[r, s] = x_r . x_s for s < r, of listed rows; the order of its sums is that of `dense.back_product`.
 
@@ -206,7 +187,7 @@ def overlaps(entries, ends, row, blocks, rows, window, table, out):
             table[index[r * row + k] * window + r] = cast(0.0, value[0])
 
 
-@inner
+@apart
 def forward_part(lists, list_row, begin, rows, block, blocks, weight, weight_row, columns, out, out_row):
     """out[r, c] += sum_k value[k] weight[index[k], c] for listed rows from begin on, within one block of features."""
     index, value, ends = lists
@@ -217,7 +198,7 @@ def forward_part(lists, list_row, begin, rows, block, blocks, weight, weight_row
         accumulate(advance(index, at), advance(value, at), count, weight, weight_row, columns, into, into)
 
 
-@inner
+@apart
 def update_part(lists, list_row, begin, rows, block, blocks, delta, delta_row, weight, weight_row, columns):
     """weight[index[k], c] += value[k] delta[r, c] for listed rows from begin on, within one block of features."""
     index, value, ends = lists
@@ -229,8 +210,8 @@ def update_part(lists, list_row, begin, rows, block, blocks, delta, delta_row, w
 
 
 @inner
-def forward_block(lists, list_row, begin, end, blocks, weight, weight_row, columns, out, out_row):
-    """out[r, c] += sum_k value[k] weight[index[k], c] for listed rows begin .. end.
+def forward_block(part, lists, list_row, begin, end, blocks, weight, weight_row, columns, out, out_row):
+    """out[r, c] += sum_k value[k] weight[index[k], c] for listed rows begin .. end; part: where forward_part is.
 
     A block of features at a time: their weights stay in the first-level cache for all rows
     (784-128-10, 32 rows: 0.4 us a sample instead of 0.7 us row by row).
@@ -238,83 +219,19 @@ def forward_block(lists, list_row, begin, end, blocks, weight, weight_row, colum
     for c in range(0, columns, WIDE):
         some, at, into = min(WIDE, columns - c), advance(weight, c), advance(out, begin * out_row + c)
         for block in range(blocks):
-            forward_part(lists, list_row, begin, end - begin, block, blocks, at, weight_row, some, into, out_row)
+            call(part, (lists, list_row, begin, end - begin, block, blocks, at, weight_row, some, into, out_row))
 
 
 @inner
-def update_block(lists, list_row, rows, first, last, blocks, delta, delta_row, weight, weight_row, columns):
-    """weight[index[k], c] += value[k] delta[r, c] for all listed rows, within the blocks of features first .. last."""
+def update_block(part, lists, list_row, rows, first, last, blocks, delta, delta_row, weight, weight_row, columns):
+    """weight[index[k], c] += value[k] delta[r, c] for all listed rows, within the blocks of features first .. last.
+
+    part: where update_part is.
+    """
     for c in range(0, columns, WIDE):
         some, at, back = min(WIDE, columns - c), advance(weight, c), advance(delta, c)
         for block in range(first, last):
-            update_part(lists, list_row, 0, rows, block, blocks, back, delta_row, at, weight_row, some)
-
-
-@inner
-def _product_bits(mask, more, x, x_row, x_k, weight, weight_k, columns, out, out_row):
-    """out[r, c] += sum_k x[r, k] weight[k, c] over the k in two masks, for two rows; columns a multiple of 16."""
-    c = 0
-    while c + WIDE <= columns:
-        tile_bits(mask, more, x, x_row, x_k, advance(weight, c), weight_k, advance(out, c), out_row)
-        c += WIDE
-    while c + PAIR <= columns:
-        tile_bits_pair(mask, more, x, x_row, x_k, advance(weight, c), weight_k, advance(out, c), out_row)
-        c += PAIR
-    if c < columns:
-        tile_bits_one(mask, more, x, x_row, x_k, advance(weight, c), weight_k, advance(out, c), out_row)
-
-
-@inner
-def forward_zeros(x, x_row, rows, width, weight, weight_row, columns, out, out_row, source, following, source_row):
-    """out[r, c] += sum_k x[r, k] weight[k, c] but for zeros that two rows share; columns a multiple of 16.
-
-    x is zero from width up to a multiple of 16. Two words of features at a time, so that their weights stay in the
-    nearest caches for all rows (784-128-10, 32 rows: 0.47 us a row, with one 0.53); two rows at a time, an odd last row
-    twice: a weight is loaded once for both, and processors foresee half as many ends of loops wrongly.
-    """
-    for first in range(0, width, 2 * WORD):
-        lines, block = min(2 * WORD, width - first), advance(weight, first * weight_row)
-        for r in range(0, rows, 2):
-            second = min(1, rows - 1 - r)  # rows from the first of the two
-            at, into = advance(x, r * x_row + first), advance(out, r * out_row)
-            other, mask, more = advance(at, second * x_row), 0, 0
-            for line in range(0, lines, LANES):
-                found = nonzero(advance(at, line)) | nonzero(advance(other, line))
-                if line < WORD:
-                    mask |= found << line
-                else:
-                    more |= found << (line - WORD)
-                prefetch_second(advance(source, following[r] * source_row + first + line))
-                prefetch_second(advance(source, following[r + second] * source_row + first + line))
-            _product_bits(mask, more, at, second * x_row, 1, block, weight_row, columns, into, second * out_row)
-
-
-@inner
-def update_zeros(x, x_row, rows, first, last, delta, delta_row, weight, weight_row, columns):
-    """weight[k, c] += sum_r x[r, k] delta[r, c] but for zeros that two features share, for the features first .. last.
-
-    Two features at a time, an odd last one twice: their weights are read and written once for 64 rows of x
-    (784-128-10, 128 rows: 0.35 us a row, with masks of 32 rows 0.44).
-    first a multiple of 16, columns too; x is zero from last up to a multiple of 16.
-    """
-    bits = _bits()
-    for group in range(first, last, GROUP):
-        stop = min(last, group + GROUP)
-        for begin in range(0, rows, BIT_ROWS):
-            some, at = min(BIT_ROWS, rows - begin), advance(x, begin * x_row)
-            written = 2 * ((1 << (some - 1)) - 1) + 1
-            for k in range(group, stop, LANES):
-                for r in range(some):
-                    bits[(k - group) // LANES * BIT_ROWS + r] = nonzero(advance(at, r * x_row + k))
-            back = advance(delta, begin * delta_row)
-            for k in range(group, stop, 2):
-                second = min(1, stop - 1 - k)
-                mask = rows_with_bits(advance(bits, (k - group) // LANES * BIT_ROWS), 3 << (k % LANES)) & written
-                into = advance(weight, k * weight_row)
-                if mask != 0:
-                    _product_bits(
-                        mask, 0, advance(at, k), second, x_row, back, delta_row, columns, into, second * weight_row
-                    )
+            call(part, (lists, list_row, 0, rows, block, blocks, back, delta_row, at, weight_row, some))
 
 
 @jit

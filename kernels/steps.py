@@ -14,8 +14,10 @@ from numpy.typing import DTypeLike
 from hotloop.kernels import network, updates
 from hotloop.kernels.dense import add_rows
 from hotloop.kernels.jit import address, apart, call, inner, inner_with_arrays
+from hotloop.kernels.loading import LISTED
+from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, WEIGHT, WIDTH
 from hotloop.kernels.shares import bounds
-from hotloop.kernels.simd import LANES, cast, make_buffer, pointer
+from hotloop.kernels.simd import LANES, cast, fma, make_buffer, pointer
 
 NEAR = 1 << 14  # parameters whose gradients stay in a cache anyway
 FUSED = 4096  # parameters that are moved as soon as their gradient is summed
@@ -120,19 +122,48 @@ _PARTS = {
 }
 
 
+@apart
+def _restrain(x, count, delta, k, bias, cost, scale, variant):
+    zero = cast(0.0, scale)
+    if scale == zero:
+        return
+    square, slopes = cast(bias, scale), zero
+    for i in range(count):
+        square = fma(x[i], x[i], square)
+    for j in range(k):
+        slope = delta[j] / scale  # delta holds scale dloss/dz; the square of a large rate would be infinite
+        slopes = fma(slope, slope, slopes)
+    share = updates.passive_aggressive_share(cost, square * slopes, -scale, variant)
+    for j in range(k):
+        delta[j] *= share
+
+
 @cache
 def _address(code: int, dtype: DTypeLike) -> int:
     """Where the step of a rule is in this process; compiled, or loaded, when first asked for."""
-    memory = types.NamedUniTuple(types.CPointer(from_dtype(np.dtype(dtype))), len(Memory._fields), Memory)
+    real, size = from_dtype(np.dtype(dtype)), types.int64
+    vector = types.CPointer(real)
+    if code == updates.PASSIVE_AGGRESSIVE:
+        return address(_restrain, vector, size, vector, size, size, real, real, types.float64)
+    memory = types.NamedUniTuple(vector, len(Memory._fields), Memory)
     numbers = types.NamedUniTuple(types.float64, len(Numbers._fields), Numbers)
-    return address(_PARTS[code], memory, types.int64, numbers)
+    return address(_PARTS[code], memory, size, numbers)
 
 
 def ready(rule: updates.Rule) -> updates.Rule:
-    """The rule with the address of its step, if it moves the parameters by a gradient buffer."""
-    if rule.code not in _PARTS or len(rule.grad) == 0:
-        return rule
-    return rule._replace(part=_address(rule.code, rule.grad.dtype))
+    """The rule with the address of its code: the step by a gradient buffer, or what `restrain` calls."""
+    needed = rule.code in _PARTS if len(rule.grad) > 0 else rule.code == updates.PASSIVE_AGGRESSIVE
+    return rule._replace(part=_address(rule.code, rule.grad.dtype)) if needed else rule
+
+
+@inner
+def restrain(rule, plan, work, x, count, r, cost, scale):
+    """Make the step the smallest that ends the loss of row r, whose inputs x are, and no larger than the rate allows.
+
+    For PASSIVE_AGGRESSIVE; see updates.passive_aggressive_share.
+    """
+    delta, bias = pointer(work, plan[1, SLOPE] + r * plan[1, STRIDE]), plan[1, HAS_BIAS]
+    call(rule.part, (x, np.int64(count), delta, plan[1, WIDTH], bias, cost, scale, rule.beta2))
 
 
 @inner
@@ -168,12 +199,12 @@ def fuses(net, inputs):
     plan, params = net
     widest = 0
     for layer in range(1, plan.shape[0]):
-        widest = max(widest, plan[layer, network.PADDED])
-    return inputs != network.LISTED and widest * LANES <= FUSED and params.shape[0] > NEAR
+        widest = max(widest, plan[layer, PADDED])
+    return inputs != LISTED and widest * LANES <= FUSED and params.shape[0] > NEAR
 
 
 @inner
-def accumulate_and_apply(rule, net, work, inputs, rows, share, lr):
+def accumulate_and_apply(rule, net, work, samples, rows, share, lr):
     """network.accumulate and apply_share, a few rows of weights at a time: their gradient never leaves the cache.
 
     784-128-10, batch 32, momentum: 2.0 us a sample instead of 2.3 by way of a buffer for all; Adam, bound by divisions
@@ -182,19 +213,19 @@ def accumulate_and_apply(rule, net, work, inputs, rows, share, lr):
     plan, params = net
     grad = fused_buffer(pointer(params, 0))
     for layer in range(1, plan.shape[0]):
-        padded, weight = plan[layer, network.PADDED], plan[layer, network.WEIGHT]
-        first, last = bounds(plan[layer - 1, network.WIDTH], share, LANES)
+        padded, weight = plan[layer, PADDED], plan[layer, WEIGHT]
+        first, last = bounds(plan[layer - 1, WIDTH], share, LANES)
         some = FUSED // padded // LANES * LANES
         for k in range(first, last, some):
             stop = min(last, k + some)
             clear(grad, (stop - k) * padded)
-            network.accumulate_rows(plan, layer, grad, work, inputs, rows, share, k, stop)
+            network.accumulate_rows(plan, layer, grad, work, samples, rows, share, k, stop)
             apply_block(rule, params, weight + k * padded, (stop - k) * padded, grad, lr)
-        if share[1] == share[2] and plan[layer, network.HAS_BIAS] != 0:
-            delta = pointer(work, plan[layer, network.SLOPE])
+        if share[1] == share[2] and plan[layer, HAS_BIAS] != 0:
+            delta = pointer(work, plan[layer, SLOPE])
             clear(grad, padded)
-            add_rows(delta, plan[layer, network.STRIDE], rows, padded, grad)
-            apply_block(rule, params, plan[layer, network.BIAS], padded, grad, lr)
+            add_rows(delta, plan[layer, STRIDE], rows, padded, grad)
+            apply_block(rule, params, plan[layer, BIAS], padded, grad, lr)
 
 
 @inner
@@ -206,10 +237,10 @@ def apply_share(rule, net, lr, share):
     """
     plan, params = net
     for layer in range(1, plan.shape[0]):
-        units, padded = plan[layer - 1, network.WIDTH], plan[layer, network.PADDED]
+        units, padded = plan[layer - 1, WIDTH], plan[layer, PADDED]
         first, last = bounds(units, share, LANES)
         last += 1 if share[1] == share[2] else 0  # the bias, which follows the weights
-        weight = plan[layer, network.WEIGHT]
+        weight = plan[layer, WEIGHT]
         apply(rule, params, weight + first * padded, weight + last * padded, lr)
 
 

@@ -59,7 +59,7 @@ class Rule(NamedTuple):
     first: Any  # (n_params,) velocity, mean of gradients or of parameters; (0,) where the rule has none
     second: Any  # (n_params,) mean of squares; (0,) where the rule has none
     clock: Any  # (3,) float64: steps done, beta1 ** steps, beta2 ** steps
-    part: int = 0  # where the code of its step is, see `steps.ready`; 0: it moves no parameters by the gradient
+    part: int = 0  # where its code is, see `steps.ready`; 0: it moves no parameters by the gradient
 
 
 @inner

@@ -14,7 +14,7 @@ from hotloop.engine import Pieces
 from hotloop.inputs import Rows
 from hotloop.kernels import updates
 from hotloop.kernels.custom import LEAST_CODE
-from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
+from hotloop.kernels.plan import ACTIVATION, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WIDTH, Inputs, Network, Samples
 from hotloop.kernels.regularize import BLOCK, HALVES
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hotloop.engine import Engine
 from hotloop.inputs import Rows
-from hotloop.kernels.network import Network
+from hotloop.kernels.plan import Network
 from hotloop.objectives import Objective
 from hotloop.optimizers import gradient_only
 from hotloop.regularization import Regularization

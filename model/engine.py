@@ -16,8 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import activations, barrier, epochs, inference, lazy, losses, regularize, steps, updates
-from hotloop.kernels.network import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
+from hotloop.kernels import activations, barrier, epochs, inference, lazy, loading, losses, regularize, steps, updates
+from hotloop.kernels.plan import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
 from hotloop.objectives import Objective
@@ -132,7 +132,8 @@ class Engine:
         window = min(layout.window(network.plan), self.n) if per_sample else 0
         if listed and window == 1 and not rows.compressed and passes >= LISTING_PAYS:
             rows = rows.listed()
-        self.samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
+        samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
+        self.samples = loading.ready(samples, window)
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network, objective.activation, block)
         self.network = Network(plan, network.params)

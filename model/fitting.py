@@ -18,7 +18,7 @@ from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
 from hotloop.kernels import inference, losses
-from hotloop.kernels.network import Network
+from hotloop.kernels.plan import Network
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
 from hotloop.objectives import Objective

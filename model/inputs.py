@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hotloop import check
-from hotloop.kernels import network, sparse
+from hotloop.kernels import sparse
+from hotloop.kernels.plan import Inputs
 from hotloop.kernels.simd import LANES
 
 MOST_LISTED = 48 << 20  # bytes of a second copy of rows, their entries that are not zero
@@ -18,7 +19,7 @@ PROBED = 256  # rows that a density is estimated from
 class Rows:
     """Checked rows in the form the kernels take."""
 
-    arrays: network.Inputs
+    arrays: Inputs
 
     def __len__(self) -> int:
         starts = self.arrays.start
@@ -49,7 +50,7 @@ class Rows:
         entries = min(n * width, MOST_LISTED // (value.itemsize + index.itemsize)) + width + LANES
         start, index, value = np.empty(n + 1, np.int64), np.empty(entries, index.dtype), np.empty(entries, value.dtype)
         fit = sparse.list_rows(X, start, index, value)  # memory that is not written is not taken
-        return Rows(network.Inputs(X, value, index, start)) if fit else self
+        return Rows(Inputs(X, value, index, start)) if fit else self
 
     def take(self, chosen: NDArray[np.int64]) -> "Rows":
         """A copy of some of the rows; it lies where they lie."""
@@ -59,11 +60,11 @@ class Rows:
 
             return Rows(self.arrays._replace(X=arrays.take(X, chosen)))
         if not self.compressed:
-            return Rows(network.Inputs(X[chosen], values, indices, starts))
+            return Rows(Inputs(X[chosen], values, indices, starts))
         counts = starts[chosen + 1] - starts[chosen]
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         places = np.repeat(starts[chosen] - ends[:-1], counts) + np.arange(ends[-1])
-        return Rows(network.Inputs(X, values[places], indices[places], ends))
+        return Rows(Inputs(X, values[places], indices[places], ends))
 
     def host(self) -> "Rows":
         """These rows on the host: themselves, or a copy."""
@@ -79,7 +80,7 @@ def read(name: str, value: ArrayLike, columns: int, dtype: DTypeLike) -> Rows:
 
 def dense(X: NDArray[Any]) -> Rows:
     """Rows of an array that is already in the form of the kernels."""
-    return Rows(network.Inputs(X, X.reshape(-1)[:0], np.empty(0, np.int32), np.empty(0, np.int64)))
+    return Rows(Inputs(X, X.reshape(-1)[:0], np.empty(0, np.int32), np.empty(0, np.int64)))
 
 
 def _sound(name: str, rows: Any) -> None:
@@ -110,7 +111,7 @@ def _compressed(name: str, value: Any, columns: int, dtype: DTypeLike) -> Rows:
     values = check.for_kernels(rows.data, dtype)
     check.finite(f"{name}.data", values, rows.data)
     indices, starts = check.for_kernels(rows.indices, np.int32), check.for_kernels(rows.indptr, np.int64)
-    return Rows(network.Inputs(np.empty((0, columns), values.dtype), values, indices, starts))
+    return Rows(Inputs(np.empty((0, columns), values.dtype), values, indices, starts))
 
 
 def on_device(array: Any) -> bool:

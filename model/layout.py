@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hotloop.kernels import network
+from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import LANES
 
 CACHE_LINE, HUGE_PAGE, MANY_PAGES = 64, 2 << 20, 64 << 10  # bytes
@@ -57,14 +57,14 @@ def make_plan(sizes: Sequence[int], activations: Sequence[int], bias: bool, rows
         stride = padded(width)
         if rows > 1 and stride % PAGE_ALIAS == 0:
             stride += LANES
-        line[network.WIDTH], line[network.PADDED], line[network.STRIDE] = width, padded(width), stride
-        line[network.VALUE], line[network.SLOPE] = place, place + rows * stride
+        line[WIDTH], line[PADDED], line[STRIDE] = width, padded(width), stride
+        line[VALUE], line[SLOPE] = place, place + rows * stride
         place += 2 * rows * stride
         if layer > 0:
-            line[network.WEIGHT] = parameter
-            line[network.BIAS] = parameter + sizes[layer - 1] * padded(width)
-            line[network.HAS_BIAS] = bias
-            line[network.ACTIVATION] = activations[layer - 1]
+            line[WEIGHT] = parameter
+            line[BIAS] = parameter + sizes[layer - 1] * padded(width)
+            line[HAS_BIAS] = bias
+            line[ACTIVATION] = activations[layer - 1]
             parameter += (sizes[layer - 1] + 1) * padded(width)
     return plan, place
 
@@ -77,5 +77,5 @@ def window(plan: NDArray[np.int64]) -> int:
     (10.8), 64-32-10 0.35, 0.34 and 0.35 on digits (0.59). 784-30-10 is fastest with 1: its weights fit the caches, and
     784 inputs would be multiplied with those of all others of the window.
     """
-    features, columns = plan[0, network.WIDTH], plan[1, network.PADDED]
+    features, columns = plan[0, WIDTH], plan[1, PADDED]
     return WINDOW if columns >= 64 or features <= 256 else 1

@@ -11,7 +11,8 @@ from hotloop import check, engine, files, initial, inputs, layout, objectives, s
 from hotloop import classes as class_values
 from hotloop import prepare as preparation
 from hotloop.custom import Activation, activation_code
-from hotloop.kernels import activations, inference, network
+from hotloop.kernels import activations, inference
+from hotloop.kernels.plan import ACTIVATION, BIAS, PADDED, WEIGHT, Network
 from hotloop.machine import available_threads
 
 DECISIONS = ("value", "argmax", "threshold", "sign", "exp")
@@ -63,7 +64,7 @@ class MLP:
         plan, self._row_work = layout.make_plan(self.sizes, codes, self.bias, 1)
         self._score_plan, _ = layout.make_plan(self.sizes, [*codes[:-1], activations.IDENTITY], self.bias, 1)
         self._row_shape = (self.sizes[0],)
-        self._network = network.Network(plan, self.params)
+        self._network = Network(plan, self.params)
         for layer, weight in enumerate(self.weights):
             following = (*self.activations, self.output)[layer]
             initial.fill(weight, self.init, following, self.seed, layer)
@@ -73,14 +74,14 @@ class MLP:
         """Views of the weights, (fan_in, fan_out) each: writing to them changes the model."""
         views = []
         for line, fan_in, fan_out in zip(self._network.plan[1:], self.sizes[:-1], self.sizes[1:], strict=True):
-            start, ld = line[network.WEIGHT], line[network.PADDED]
+            start, ld = line[WEIGHT], line[PADDED]
             views.append(self.params[start : start + fan_in * ld].reshape(fan_in, ld)[:, :fan_out])
         return views
 
     @property
     def biases(self) -> list[NDArray[Any]]:
         """Views of the biases, (fan_out,) each; zero and unused with bias=False."""
-        starts = self._network.plan[1:, network.BIAS]
+        starts = self._network.plan[1:, BIAS]
         return [self.params[s : s + fan_out] for s, fan_out in zip(starts, self.sizes[1:], strict=True)]
 
     @property
@@ -150,9 +151,9 @@ class MLP:
         if inputs.on_device(X):
             from hotloop import cuda
 
-            return cuda.forward(self, X, self._network.plan[-1, network.ACTIVATION], stream)
+            return cuda.forward(self, X, self._network.plan[-1, ACTIVATION], stream)
         rows = self._read("X", X)
-        return engine.infer(self._network, rows, self._network.plan[-1, network.ACTIVATION], available_threads())
+        return engine.infer(self._network, rows, self._network.plan[-1, ACTIVATION], available_threads())
 
     def predict(self, X: Any, stream: Any = 0) -> Any:
         """Predictions for X (n, n_features), by what the model was trained for.
@@ -161,7 +162,7 @@ class MLP:
         +1 for hinge; with model.classes, these values; rates for poisson; else the outputs themselves.
         One output gives (n,), several (n, n_outputs). X on a GPU as in `forward`; classes are their numbers there.
         """
-        code = self._network.plan[-1, network.ACTIVATION] if self._by_outputs else activations.IDENTITY
+        code = self._network.plan[-1, ACTIVATION] if self._by_outputs else activations.IDENTITY
         if inputs.on_device(X):
             from hotloop import cuda
 

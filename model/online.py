@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from hotloop import check
 from hotloop.engine import Engine
 from hotloop.kernels import online, steps
-from hotloop.kernels.network import VALUE
+from hotloop.kernels.plan import VALUE
 from hotloop.kernels.updates import Rule
 from hotloop.mlp import MLP
 from hotloop.objectives import CUSTOM, Objective
@@ -51,7 +51,9 @@ class Learner:
         self._arrays: dict[str, NDArray[Any]] = {  # alive as long as their addresses are in the book
             "plan": engine.network.plan,
             "starts": samples.inputs.start,
-            "codes": np.array([engine.code, rule.code, regular.seed, 0, samples.listed, rule.part, *regular.parts]),
+            "codes": np.array(
+                [engine.code, rule.code, regular.seed, 0, samples.listed, rule.part, *regular.parts, *samples.parts]
+            ),
             "constants": np.array([*constants, regular.clip_norm, regular.max_norm, regular.noise]),
             "dropout": regular.dropout,
             "row": scratch.work[engine.network.plan[0, VALUE] :][: model.sizes[0]],

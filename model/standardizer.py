@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hotloop import check, inputs
 from hotloop.inputs import Rows
-from hotloop.kernels import network
+from hotloop.kernels.plan import Inputs
 from hotloop.kernels.standardize import standardize, standardize_row
 
 CHUNK = 1 << 17  # elements read at once, as float64
@@ -113,7 +113,7 @@ class Standardizer:
         _, value, index, start = rows.arrays
         scaled = check.for_kernels(value * self._inverse[index], dtype)
         check.finite(f"{name}.data", scaled, value)
-        return Rows(network.Inputs(np.empty((0, self.width), dtype), scaled, index, start))
+        return Rows(Inputs(np.empty((0, self.width), dtype), scaled, index, start))
 
     def row(self, x: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
         """One row x (n_features,), standardised; finiteness is not checked."""

@@ -9,9 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from hotloop import MLP, SGD, Adadelta, Adagrad, Adam, AveragedSGD, Lion, RMSprop, Standardizer, Trainer
+from hotloop import (
+    MLP,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AveragedSGD,
+    Lion,
+    PassiveAggressive,
+    RMSprop,
+    Standardizer,
+    Trainer,
+)
 from hotloop.engine import no_lazy_rows
-from hotloop.kernels import activations, jit, lazy, losses
+from hotloop.kernels import activations, jit, lazy, loading, losses
 
 Step = tuple[str, Callable[[], object]]
 
@@ -70,10 +82,13 @@ def _steps() -> Iterator[Step]:
         yield f"{dtype}: activations and losses", partial(_functions, np.dtype(dtype))
         yield f"{dtype}: per-sample training", partial(per_sample.fit, model, X, y)
         yield f"{dtype}: mini-batch training", partial(mini_batch.fit, model, X, y)
+        yield f"{dtype}: rows with zeros", partial(_inputs, np.dtype(dtype))
         for name, rule in OPTIMIZERS.items():
             yield f"{dtype}: {name}", partial(_fitting(optimizer=rule).fit, model, X, y)
         yield f"{dtype}: regularisation", partial(_fitting(optimizer=SGD(), **REGULARIZATION).fit, model, X, y)
         yield f"{dtype}: very sparse rows", partial(lazy.ready, no_lazy_rows(), dtype)
+        restrained, linear = _fitting(1, optimizer=PassiveAggressive(), loss="hinge"), MLP([4, 1], dtype=dtype)
+        yield f"{dtype}: PassiveAggressive", partial(restrained.fit, linear, X, 2.0 * y - 1.0)
         for optimizer in (SGD(), SGD(momentum=0.5)):  # a rule with state takes another kernel than one without
             learner = Trainer(optimizer=optimizer)
             yield f"{dtype}: learn_one, momentum {optimizer.momentum}", partial(learner.learn_one, model, X[0], 0)
@@ -91,6 +106,12 @@ def _functions(dtype: np.dtype[Any]) -> None:
         activations.ready(code, dtype)
     for code in losses.PARTS:
         losses.ready(code, dtype)
+
+
+def _inputs(dtype: np.dtype[Any]) -> None:
+    for kind in (loading.LISTED, loading.ZEROS):
+        for windows in (False, True):
+            loading.parts(kind, windows, dtype)
 
 
 def _draw_weights(dtype: str) -> None:

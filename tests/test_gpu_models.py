@@ -6,7 +6,7 @@ import pytest
 
 from hotloop import MLP, SGD, Trainer
 from hotloop.kernels import updates
-from hotloop.kernels.network import ACTIVATION
+from hotloop.kernels.plan import ACTIVATION
 from hotloop.objectives import bind
 from hotloop.optimizers import Adam, Optimizer
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hotloop import MLP, inputs, layout
 from hotloop.engine import replan
 from hotloop.kernels import activations, inference, losses
-from hotloop.kernels.network import Network
+from hotloop.kernels.plan import Network
 
 RNG = np.random.default_rng(0)
 DTYPES = ["float32", "float64"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotloop import MLP, layout
-from hotloop.kernels import network
+from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 
 sizes_lists = st.lists(st.integers(1, 600), min_size=2, max_size=5)
 
@@ -46,15 +46,15 @@ def test_no_two_things_overlap(sizes: list[int], rows: int, bias: bool) -> None:
     assert plan.shape == (len(sizes), 9) and plan.dtype == np.int64
     parameters, places = [], []
     for layer, line in enumerate(plan):
-        assert line[network.WIDTH] == sizes[layer]
-        assert line[network.PADDED] == layout.padded(sizes[layer]) <= line[network.STRIDE]
-        places += [(line[what], rows * line[network.STRIDE]) for what in (network.VALUE, network.SLOPE)]
+        assert line[WIDTH] == sizes[layer]
+        assert line[PADDED] == layout.padded(sizes[layer]) <= line[STRIDE]
+        places += [(line[what], rows * line[STRIDE]) for what in (VALUE, SLOPE)]
         if layer > 0:
-            assert line[network.ACTIVATION] == layer
-            assert line[network.HAS_BIAS] == bias
-            assert line[network.WEIGHT] % 16 == 0
-            parameters.append((line[network.WEIGHT], sizes[layer - 1] * line[network.PADDED]))
-            parameters.append((line[network.BIAS], line[network.PADDED]))
+            assert line[ACTIVATION] == layer
+            assert line[HAS_BIAS] == bias
+            assert line[WEIGHT] % 16 == 0
+            parameters.append((line[WEIGHT], sizes[layer - 1] * line[PADDED]))
+            parameters.append((line[BIAS], line[PADDED]))
     assert_disjoint([(int(start), int(length)) for start, length in parameters], layout.parameter_count(sizes))
     assert_disjoint([(int(start), int(length)) for start, length in places], size)
 
@@ -62,9 +62,9 @@ def test_no_two_things_overlap(sizes: list[int], rows: int, bias: bool) -> None:
 @pytest.mark.parametrize("width", [256, 512, 1024, 250])
 def test_rows_of_a_block_do_not_share_cache_sets(width: int) -> None:
     plan, _ = layout.make_plan([width, 1], [0], True, 64)
-    assert plan[0, network.STRIDE] % layout.PAGE_ALIAS != 0 and plan[0, network.STRIDE] % 16 == 0
+    assert plan[0, STRIDE] % layout.PAGE_ALIAS != 0 and plan[0, STRIDE] % 16 == 0
     one, _ = layout.make_plan([width, 1], [0], True, 1)
-    assert one[0, network.STRIDE] == layout.padded(width)
+    assert one[0, STRIDE] == layout.padded(width)
 
 
 @given(sizes_lists)

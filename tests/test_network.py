@@ -6,7 +6,8 @@ import reference
 
 from hotloop import MLP, inputs
 from hotloop.engine import Engine
-from hotloop.kernels import activations, network
+from hotloop.kernels import activations
+from hotloop.kernels.plan import SLOPE, STRIDE, VALUE
 from hotloop.objectives import bind
 from hotloop.optimizers import gradient_only
 
@@ -23,7 +24,7 @@ def workspace(model: MLP, X: np.ndarray, y: np.ndarray, loss: str) -> tuple[np.n
 
 def rows(plan: np.ndarray, work: np.ndarray, layer: int, what: int, n: int) -> np.ndarray:
     """Values or deltas of one layer, padding included."""
-    start, stride = plan[layer, what], plan[layer, network.STRIDE]
+    start, stride = plan[layer, what], plan[layer, STRIDE]
     return work[start : start + n * stride].reshape(n, stride)
 
 
@@ -50,13 +51,13 @@ def test_values_and_deltas_of_every_layer(sizes: list[int], n: int, output: str,
     y = RNG.integers(0, 3, n) if loss == "cross_entropy" else RNG.normal(size=(n, 3))
     plan, work, grad, total = workspace(model, X, y, loss)
     zs, deltas = twin_deltas(model, X, y, loss)
-    np.testing.assert_array_equal(rows(plan, work, 0, network.VALUE, n)[:, : sizes[0]], X)
+    np.testing.assert_array_equal(rows(plan, work, 0, VALUE, n)[:, : sizes[0]], X)
     for layer in range(1, len(sizes)):
         if layer < len(sizes) - 1:
-            value = rows(plan, work, layer, network.VALUE, n)
+            value = rows(plan, work, layer, VALUE, n)
             np.testing.assert_allclose(value[:, : sizes[layer]], reference.activate("silu", zs[layer - 1]), rtol=1e-11)
             assert not value[:, sizes[layer] :].any()
-        delta = rows(plan, work, layer, network.SLOPE, n)
+        delta = rows(plan, work, layer, SLOPE, n)
         np.testing.assert_allclose(delta[:, : sizes[layer]], deltas[layer - 1], rtol=1e-9, atol=1e-15)
         assert not delta[:, sizes[layer] :].any()  # what the padding of the weights would be moved by
     found = MLP(sizes, "silu", dtype="float64")
@@ -78,7 +79,7 @@ def test_every_activation_below_the_output(hidden: str) -> None:
     plan, work, _, _ = workspace(model, X, y, "mse")
     _, deltas = twin_deltas(model, X, y, "mse")
     for layer in (1, 2, 3):
-        found = rows(plan, work, layer, network.SLOPE, 9)[:, : model.sizes[layer]]
+        found = rows(plan, work, layer, SLOPE, 9)[:, : model.sizes[layer]]
         np.testing.assert_allclose(found, deltas[layer - 1], rtol=1e-10, atol=1e-15)
 
 

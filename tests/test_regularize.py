@@ -12,7 +12,7 @@ from reference import Array, words
 
 from hotloop import MLP
 from hotloop.kernels import regularize
-from hotloop.kernels.network import SLOPE, STRIDE, VALUE
+from hotloop.kernels.plan import SLOPE, STRIDE, VALUE
 from hotloop.layout import make_plan
 from hotloop.regularization import Regularization
 

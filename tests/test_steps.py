@@ -6,7 +6,8 @@ import pytest
 from reference import Array
 
 from hotloop import layout
-from hotloop.kernels import network, steps, updates
+from hotloop.kernels import steps, updates
+from hotloop.kernels.plan import Network
 
 RANGE = 5, 38  # of 50 parameters
 LR = 0.05
@@ -32,7 +33,7 @@ def apply(rule, params, begin, end, lr):
 
 @numba.njit
 def apply_share(rule, plan, params, lr, share):
-    steps.apply_share(rule, network.Network(plan, params), lr, share)
+    steps.apply_share(rule, Network(plan, params), lr, share)
 
 
 def drawn(dtype: str, n: int = 50) -> list[Array]:

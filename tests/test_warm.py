@@ -15,7 +15,7 @@ from hotloop.warm import Warmup
 EVERYTHING = """
 import itertools, sys
 import numpy as np
-from hotloop import MLP, SGD, EarlyStopping, Trainer, warmup
+from hotloop import MLP, SGD, EarlyStopping, PassiveAggressive, Trainer, warmup
 from hotloop.kernels import jit
 
 print(warmup())
@@ -47,6 +47,9 @@ for dtype, rows in itertools.product(("float32", "float64"), forms):
             model.predict(rows), model.predict_one(X[0]), model.predict_one(np.float32(X[0]))
 perceptron = MLP([33, 1], output="step", bias=False)
 Trainer(batch_size=1).fit(perceptron, X, np.arange(90) % 2)
+for dtype in ("float32", "float64"):
+    line = MLP([33, 1], dtype=dtype)
+    Trainer(batch_size=1, optimizer=PassiveAggressive(), loss="hinge").fit(line, X, np.arange(90) % 2 * 2.0 - 1.0)
 assert [len(kernel.signatures) for kernel in jit._KERNELS] == known
 assert jit.compiled_and_loaded() == compiled
 """

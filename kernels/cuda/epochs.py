@@ -18,7 +18,7 @@ from hotloop.kernels.cuda.custom import NOTHING, Activation, Own
 from hotloop.kernels.cuda.dense import THREADS
 from hotloop.kernels.cuda.network import SHARED, U
 from hotloop.kernels.cuda.shim import cuda, device, kernel, launch
-from hotloop.kernels.network import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.plan import ACTIVATION, BIAS, PADDED, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.updates import GRADIENT_ONLY, PASSIVE_AGGRESSIVE
 
 BLOCK = 8192  # most rows of a block of samples: a larger batch adds block after block into the gradient buffer

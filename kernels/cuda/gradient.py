@@ -14,7 +14,7 @@ from hotloop.kernels.cuda.network import values
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.tiles import make_tile
 from hotloop.kernels.cuda.vectors import load4, store4
-from hotloop.kernels.network import HAS_BIAS, PADDED, SLOPE, STRIDE, WEIGHT, WIDTH
+from hotloop.kernels.plan import HAS_BIAS, PADDED, SLOPE, STRIDE, WEIGHT, WIDTH
 
 U = uint32
 

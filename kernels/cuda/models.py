@@ -13,7 +13,7 @@ from hotloop.kernels.cuda.custom import NOTHING, Own
 from hotloop.kernels.cuda.shim import SIMULATOR, cuda, launch, require_device
 from hotloop.kernels.cuda.updates import LR, ROOT, constants
 from hotloop.kernels.custom import LEAST_CODE
-from hotloop.kernels.network import ACTIVATION, BIAS, HAS_BIAS, PADDED, WEIGHT, WIDTH
+from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, WEIGHT, WIDTH
 from hotloop.kernels.regularize import HALVES
 
 BATCH_ROWS = 512  # most rows in memory at once; a larger batch adds part after part into the gradient, as on the CPU

@@ -16,7 +16,7 @@ from hotloop.kernels.cuda import activations, custom, regularize, strips
 from hotloop.kernels.cuda.dense import FEW, SIDE, STRIP
 from hotloop.kernels.cuda.shim import cuda, device, fma
 from hotloop.kernels.cuda.tiles import make_tile
-from hotloop.kernels.network import ACTIVATION, BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.plan import ACTIVATION, BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 
 U = uint32
 STRIP_TILES = 4  # fewer 32 x 32 tiles than blocks / 4: strips of a few rows keep more blocks busy

@@ -12,7 +12,7 @@ from hotloop.kernels import regularize as cpu
 from hotloop.kernels import updates
 from hotloop.kernels.cuda import random
 from hotloop.kernels.cuda.shim import cuda, device, fma, shared
-from hotloop.kernels.network import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import LANES
 
 U = uint32

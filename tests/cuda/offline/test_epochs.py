@@ -9,7 +9,7 @@ from hotloop.kernels.cuda.custom import Activation, Loss, Own
 from hotloop.kernels.cuda.network import SHARED
 from hotloop.kernels.cuda.regularize import Regular
 from hotloop.kernels.custom import LEAST_CODE
-from hotloop.kernels.network import Inputs, Network, Samples
+from hotloop.kernels.plan import Inputs, Network, Samples
 from hotloop.kernels.simd import cast
 
 whole, order = types.int64, types.Array(types.int64, 1, "C")

@@ -8,7 +8,7 @@ from hotloop import MLP, SGD, Adam, engine, inputs, objectives
 from hotloop import cuda as gpu
 from hotloop.kernels.activations import CODES
 from hotloop.kernels.cuda import dense, epochs, gradient, network, shim
-from hotloop.kernels.network import SLOPE, STRIDE, VALUE, WEIGHT, WIDTH, Inputs, Network, Samples
+from hotloop.kernels.plan import SLOPE, STRIDE, VALUE, WEIGHT, WIDTH, Inputs, Network, Samples
 from hotloop.regularization import Regularization
 
 SHARED, U = network.SHARED, network.U

@@ -9,7 +9,7 @@ from hotloop import cuda as gpu
 from hotloop.kernels import updates
 from hotloop.kernels.cuda import custom, models
 from hotloop.kernels.cuda.models import train_models
-from hotloop.kernels.network import ACTIVATION
+from hotloop.kernels.plan import ACTIVATION
 from hotloop.objectives import bind
 from hotloop.optimizers import Adadelta, Adagrad, Adam, AdamW, AveragedSGD, Lion, RMSprop
 

@@ -10,7 +10,7 @@ from hotloop import cuda as gpu
 from hotloop.kernels import regularize as cpu
 from hotloop.kernels.activations import CODES
 from hotloop.kernels.cuda import dense, network, regularize, shim
-from hotloop.kernels.network import SLOPE, STRIDE, VALUE, WIDTH
+from hotloop.kernels.plan import SLOPE, STRIDE, VALUE, WIDTH
 from hotloop.regularization import Regularization
 
 SIZES = [5, 35, 9, 2]

@@ -10,7 +10,7 @@ from test_epochs import region, setting
 from hotloop import MLP, SGD, Trainer
 from hotloop.kernels import activations
 from hotloop.kernels.cuda import dense, gradient, network, shim, tensor
-from hotloop.kernels.network import PADDED, SLOPE, VALUE, WEIGHT
+from hotloop.kernels.plan import PADDED, SLOPE, VALUE, WEIGHT
 
 U = dense.U
 forward, backward, accumulate = (
