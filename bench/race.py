@@ -22,7 +22,7 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 1e-4  # relative, on the loss of the checked epoch and on that of the network after it
-REST = 0.03  # seconds between two runs: thread pools go on spinning after their work
+REST = 0.25  # seconds between two runs: OpenBLAS's and PyTorch's threads go on spinning for 0.12 s after their work
 
 console = Console()
 

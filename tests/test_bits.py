@@ -76,7 +76,7 @@ def unlisted_and_listed() -> list[dict[str, str]]:
     chosen = engine._sparse_below
     tables = []
     for below in (0.0, 2.0):
-        engine._sparse_below = lambda width, per_sample, below=below: below
+        engine._sparse_below = lambda width, window, below=below: below
         tables.append(table(X, 1))
     engine._sparse_below = chosen
     return tables
@@ -128,7 +128,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_bits_on_threads(monkeypatch: pytest.MonkeyPatch, threads: int, form: str) -> None:
     monkeypatch.setattr(engine, "THREAD_PAYS", 1)
     monkeypatch.setattr(engine, "Pace", AllThreads)
-    monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample: 0.0 if form == "unlisted" else 2.0)
+    monkeypatch.setattr(engine, "_sparse_below", lambda width, window: 0.0 if form == "unlisted" else 2.0)
     monkeypatch.setattr(trainer, "available_threads", lambda: 8)  # more than there are: they wait for one another
     seen: set[tuple[int, int]] = set()
     kernel: Callable[..., float] = epochs.mini_batch

@@ -74,7 +74,7 @@ def test_listed_compressed_and_dense_rows_give_the_same_bits(
     X[3], X[:, 5] = 0, 0  # an empty row, an empty column
     found = set()
     for below, given in ((0.0, X), (2.0, X), (0.0, sparse.csr_array(X)), (0.0, sparse.coo_matrix(X))):
-        monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample, below=below: below)
+        monkeypatch.setattr(engine, "_sparse_below", lambda width, window, below=below: below)
         model = MLP([19, 33, 5], output="softmax", dtype=dtype, seed=1)
         history = Trainer(optimizer=SGD(lr=0.1), batch_size=batch_size, epochs=3).fit(model, given, y)
         found.add((model.params.tobytes(), tuple(history["loss"]), model.forward(given).tobytes()))

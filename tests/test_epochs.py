@@ -95,7 +95,7 @@ def test_windows_take_the_steps_of_the_twin(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int], listed: bool, window: int, bias: bool, dtype: str
 ) -> None:
     monkeypatch.setattr(layout, "WINDOW", window)
-    monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample: 2.0 if listed else 0.0)
+    monkeypatch.setattr(engine, "_sparse_below", lambda width, window: 2.0 if listed else 0.0)
     kit = Kit(sizes, dtype, 1, bias)
     assert kit.engine.samples.listed == listed and len(kit.engine.scratch.overlaps) == 2 * min(window, 30)
     weights, biases = ([np.array(part, float) for part in parts] for parts in (kit.model.weights, kit.model.biases))
@@ -131,13 +131,14 @@ def test_outputs_with_a_slope_of_their_own(batch_size: int, sizes: list[int], ou
     [([300, 3], SGD(0.05)), ([300, 20, 3], SGD(0.05)), ([300, 40, 3], SGD(0.05)), ([300, 3], PassiveAggressive())],
     ids=str,
 )
+@pytest.mark.parametrize("density", [0.1, 0.6])
 def test_narrow_layers_give_the_same_bits_however_rows_come(
-    monkeypatch: pytest.MonkeyPatch, sizes: list[int], optimizer: Optimizer, dtype: str
+    monkeypatch: pytest.MonkeyPatch, density: float, sizes: list[int], optimizer: Optimizer, dtype: str
 ) -> None:
-    """Windows of one sample; hinge, so that some rows move nothing; among the rows an empty one."""
+    """Windows of one sample, or of many where rows are dense; hinge: some rows move nothing; one row is empty."""
     sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(5)
-    X = rng.normal(size=(50, 300)) * (rng.random((50, 300)) < 0.1)
+    X = rng.normal(size=(50, 300)) * (rng.random((50, 300)) < density)
     X[7] = 0
     y = rng.integers(0, 3, 50)
     monkeypatch.setattr(engine, "COLUMNS_PAY", 1)
@@ -150,9 +151,10 @@ def test_narrow_layers_give_the_same_bits_however_rows_come(
         (2.0, 1, 1, X),
         (2.0, 1, 1, sparse.csr_array(X)),
         (2.0, 1, 2, sparse.csr_array(X)),
+        (0.0, 1, 2, sparse.csr_array(X)),
     ):
         monkeypatch.setattr(engine, "LISTING_PAYS", pays)
-        monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample, below=below: below)
+        monkeypatch.setattr(engine, "_sparse_below", lambda width, window, below=below: below)
         model = MLP(sizes, "relu", "identity", dtype=dtype, seed=6)
         history = Trainer("hinge", optimizer, None, 1, 3, seed=7, threads=threads).fit(model, rows, y)
         assert history["loss"][-1] < history["loss"][0]

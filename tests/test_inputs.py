@@ -35,7 +35,7 @@ def test_listed_and_streamed_rows_give_the_same_bits(batch_size, dtype, monkeypa
     X, y = _data(features=150)
     trained = []
     for below in (0.0, 2.0):  # never listed, always listed
-        monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample, below=below: below)
+        monkeypatch.setattr(engine, "_sparse_below", lambda width, window, below=below: below)
         model = MLP([150, 130, 3], activation="tanh", output="softmax", dtype=dtype)
         Trainer(optimizer=SGD(lr=0.05), batch_size=batch_size, epochs=2).fit(model, X, y)
         trained.append(model.params.tobytes())
@@ -97,6 +97,12 @@ def test_density():
     exact = np.count_nonzero(X) / X.size
     assert inputs.read("X", sparse.csr_matrix(X), 70, np.float32).density() == exact
     assert inputs.read("X", X, 70, np.float32).density() == exact
+    stored = sparse.csr_matrix(np.ones_like(X))  # zeros among the entries
+    stored.data = X.ravel().copy()
+    assert inputs.read("X", stored, 70, np.float32).density() == exact
+    many = sparse.random(3000, 70, 0.3, "csr", np.float32, random_state=4)
+    some = inputs.read("X", many, 70, np.float32).density()
+    assert some == inputs.read("X", many.toarray(), 70, np.float32).density() == pytest.approx(0.3, abs=0.02)
 
 
 def test_an_empty_row_gives_the_bias():

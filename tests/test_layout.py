@@ -67,6 +67,15 @@ def test_rows_of_a_block_do_not_share_cache_sets(width: int) -> None:
     assert one[0, STRIDE] == layout.padded(width)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "density", "window"),
+    [([784, 64], 0.01, 16), ([256, 10], 0.01, 16), ([257, 10], 0.34, 1), ([784, 48], 0.35, 16), ([784, 1], 1.0, 16)],
+)
+def test_windows_by_shape_and_density(sizes: list[int], density: float, window: int) -> None:
+    plan, _ = layout.make_plan(sizes, [0], True, 1)
+    assert layout.window(plan, density) == window
+
+
 @given(sizes_lists)
 @settings(max_examples=20, derandomize=True, deadline=None)
 def test_a_models_views_cover_its_buffer_except_the_padding(sizes: list[int]) -> None:

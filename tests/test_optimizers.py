@@ -266,7 +266,7 @@ def test_the_same_bits_for_threads_and_kinds_of_input(
     monkeypatch.setattr(trainer, "available_threads", lambda: 4)
     found = set()
     for threads, below, rows in ((1, 0.0, X), (3, 0.0, X), (1, 2.0, X), (4, 2.0, X), (2, 0.0, sparse.csr_array(X))):
-        monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample, below=below: below)
+        monkeypatch.setattr(engine, "_sparse_below", lambda width, window, below=below: below)
         model = network(dtype=dtype)
         history = Trainer(None, optimizer, None, batch_size, 3, seed=4, threads=threads).fit(model, rows, LABELS)
         found.add((model.params.tobytes(), tuple(history["loss"])))

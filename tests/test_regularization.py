@@ -123,7 +123,7 @@ def test_the_same_bits_for_threads_pieces_and_kinds_of_input(
         (2, 0.0, 0.02, X),
     ):
         monkeypatch.setattr(engine, "PIECE_SECONDS", seconds)
-        monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample, below=below: below)
+        monkeypatch.setattr(engine, "_sparse_below", lambda width, window, below=below: below)
         model = network(dtype)
         options = {"threads": threads, "validation_split": 0.1} | KINDS[kind][0]
         history = Trainer(None, SGD(lr=0.1), None, batch_size, 3, seed=5, **options).fit(model, rows, LABELS)
@@ -137,7 +137,7 @@ def test_the_same_bits_for_threads_pieces_and_kinds_of_input(
 def test_per_sample_dropout_is_that_of_batches_of_one(
     monkeypatch: pytest.MonkeyPatch, below: float, dropout: Any, dtype: str
 ) -> None:
-    monkeypatch.setattr(engine, "_sparse_below", lambda width, per_sample: below)
+    monkeypatch.setattr(engine, "_sparse_below", lambda width, window: below)
     monkeypatch.setattr(layout, "WINDOW", 1)
     kernels = []
 
