@@ -9,7 +9,7 @@ from hotloop.kernels.cuda.custom import Activation, Loss, Own
 from hotloop.kernels.cuda.network import SHARED
 from hotloop.kernels.cuda.regularize import Regular
 from hotloop.kernels.custom import LEAST_CODE
-from hotloop.kernels.plan import Inputs, Network, Samples
+from hotloop.kernels.plan import Inputs, Network, Parts, Samples
 from hotloop.kernels.simd import cast
 
 whole, order = types.int64, types.Array(types.int64, 1, "C")
@@ -26,7 +26,7 @@ def piece(real):
     inputs = record(Inputs, matrix, vector, labels, order)
     return (
         record(Network, plan, vector),
-        record(Samples, inputs, matrix, labels, vector, order, whole),
+        record(Samples, inputs, matrix, labels, vector, order, whole, record(Parts, whole, whole, whole)),
         whole, whole, whole, whole,
         record(epochs.Rule, whole, matrix, vector, vector, vector),
         record(Regular, real, real, real, real, real, order, types.float64, whole, whole),
