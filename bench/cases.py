@@ -63,6 +63,7 @@ CASES = (
     Case("mnist-784-128-10-b1", "MNIST", (784, 128, 10), 1, 10_000, 3),
     Case("mnist-dense-784-128-10-b1", "MNIST, no zeros", (784, 128, 10), 1, 10_000, 2, lr=0.003),
     Case("mnist-784-10-hinge-b1", "MNIST", (784, 10), 1, 10_000, 5, "hinge", lr=0.05),
+    Case("mnist-dense-784-10-hinge-b1", "MNIST, no zeros", (784, 10), 1, 10_000, 5, "hinge", lr=0.05),
     Case("mnist-784-10-logistic-b1", "MNIST", (784, 10), 1, 10_000, 5, "logistic", lr=0.05),
     Case("mnist-784-128-10-b32", "MNIST", (784, 128, 10), 32, 10_240, 3, lr=0.05),
     Case("mnist-784-128-10-b128", "MNIST", (784, 128, 10), 128, 10_240, 3, lr=0.05),
