@@ -35,6 +35,8 @@ LONG_STEP = 100_000_000  # multiply-adds, about 2 ms: waiting at a barrier no lo
 FIRST_ROWS = 1 << 15  # of a fit's first piece at most: of the smallest networks a row takes 0.2 us
 LISTING_PAYS = 3  # passes over dense rows: listing 784 pixels takes 0.3 us, and spares each pass 0.15
 SHORTEST = 1e-3  # seconds of a piece that says something of the pace
+FIRST_TRY = 2  # pieces before threads are tried, or tried again: the first ones are too small to tell
+GAIN = 0.9  # of the time: what more threads must save, or be left to others
 PROBE_SHARE = 8  # of a piece is run with the other number of threads, when that is tried
 PREDICT_ROWS = 64  # rows of an inference block: their values stay in the first-level cache
 
@@ -161,7 +163,7 @@ class Engine:
             np.zeros(barrier.APART * (self.threads + 1), np.int64),
             _lazy(rows, batch_size, lazy_from, dtype),
         )
-        self._pace = Pace(self.threads, 1 if work < LONG_STEP else self.threads)
+        self._pace = Pace(1, self.threads) if work < LONG_STEP else Pace(self.threads, self.threads)
         self.whole = window if per_sample else min(batch_size, self.n)  # rows that no piece divides
         # The first piece is what threads are not started for; the later ones are what takes PIECE_SECONDS.
         self.pieces = Pieces(self.whole, min(FIRST_ROWS, STARTS * THREAD_PAYS // max(1, self._row_work)))
@@ -228,15 +230,17 @@ class Pace:
 
     Threads that meet at a barrier every few microseconds crawl when other programs want the same cores (measured: 70
     times slower than one thread), and the results do not depend on the number of threads: so it may change at any time.
-    The choice that lost is tried again on a part of every WAIT-th piece, and half as often each time it loses again.
+    One thread begins: with eight on two cores an epoch of 784-128-10 with batch 32 took twice as long before they were
+    given up. The choice that lost is tried again on a part of every WAIT-th piece, and half as often each time it loses
+    again.
     """
 
     WAIT, LONGEST = 8, 512
 
-    def __init__(self, threads: int, other: int = 1) -> None:
+    def __init__(self, threads: int, other: int) -> None:
         self.threads, self.other = threads, other
         self._seconds: dict[int, float] = {}  # a row took, when last tried
-        self._wait, self._pieces = self.WAIT, self.WAIT - 4  # the first pieces start the threads: no measure
+        self._wait, self._pieces = self.WAIT, self.WAIT - FIRST_TRY
 
     def probing(self) -> bool:
         """Whether the next rows are to be run with the other number of threads."""
@@ -253,7 +257,7 @@ class Pace:
         best = self._seconds.get(self.threads, math.inf)
         if threads == self.other:
             self._pieces, self._wait = 0, min(self.LONGEST, 2 * self._wait)
-            if self._seconds[threads] < best:
+            if self._seconds[threads] < best * (GAIN if threads > self.threads else 1.0):
                 self._switch()
         else:
             self._pieces += 1
@@ -262,7 +266,7 @@ class Pace:
 
     def _switch(self) -> None:
         self.threads, self.other = self.other, self.threads
-        self._wait, self._pieces = self.WAIT, 0
+        self._wait, self._pieces = self.WAIT, self.WAIT - FIRST_TRY  # soon tried again: one measure may be wrong
 
 
 def _together(pool: ThreadPoolExecutor | None, threads: int, work: Callable[[int], None]) -> None:

@@ -53,8 +53,8 @@ llvm.get_host_cpu_features = true
 class AllThreads(engine.Pace):
     """Never tries fewer."""
 
-    def __init__(self, threads: int, other: int = 1) -> None:
-        super().__init__(threads, threads)
+    def __init__(self, threads: int, other: int) -> None:
+        super().__init__(max(threads, other), max(threads, other))
 
 
 def table(rows: Any, threads: int) -> dict[str, str]:

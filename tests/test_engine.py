@@ -268,22 +268,22 @@ def test_code_of_the_gradient_only_rule_moves_nothing() -> None:
 
 
 def test_pace_takes_the_faster_choice_and_tries_the_other_ever_more_rarely() -> None:
-    pace = engine.Pace(4)
+    pace = engine.Pace(1, 4)
     assert not pace.probing()
-    seconds = {4: 0.02, 1: 0.03}
+    seconds = {4: 0.03, 1: 0.02}
     tried = []
     for piece in range(200):
         if pace.probing():
             tried.append(piece)
             pace.note(pace.other, 100, seconds[pace.other])
         pace.note(pace.threads, 100, seconds[pace.threads])
-        assert pace.threads == 4
+        assert pace.threads == 1
     gaps = np.diff(tried)
     assert len(tried) >= 4 and (gaps[1:] >= gaps[:-1]).all() and gaps[-1] >= 32
 
 
 def test_pace_leaves_threads_that_crawl_and_returns_to_them() -> None:
-    pace = engine.Pace(2)
+    pace = engine.Pace(1, 2)
     seconds = {2: 0.02, 1: 0.03}
     chosen = []
     for piece in range(300):
@@ -292,11 +292,22 @@ def test_pace_leaves_threads_that_crawl_and_returns_to_them() -> None:
             pace.note(pace.other, 100, seconds[pace.other])
         chosen.append(pace.threads)
         pace.note(pace.threads, 100, seconds[pace.threads])
-    assert chosen[99] == 2 and chosen[102:150] == [1] * 48 and chosen[-1] == 2
+    assert chosen[0] == 1 and chosen[4] == chosen[99] == 2 and chosen[102:150] == [1] * 48 and chosen[-1] == 2
+
+
+def test_pace_wants_threads_to_pay_and_doubts_its_first_measure() -> None:
+    pace = engine.Pace(1, 8)
+    chosen = []
+    for piece in range(12):
+        if pace.probing():
+            pace.note(8, 100, 0.01 if piece < 4 else 0.019)  # twice as fast once, then hardly faster
+        chosen.append(pace.threads)
+        pace.note(pace.threads, 100, 0.02 if pace.threads == 1 else 0.04)
+    assert 8 in chosen[:5] and set(chosen[7:]) == {1}
 
 
 def test_pace_of_one_thread_is_one_thread() -> None:
-    pace = engine.Pace(1)
+    pace = engine.Pace(1, 1)
     for _ in range(20):
         pace.note(1, 100, 0.02)
         assert not pace.probing() and pace.threads == 1
