@@ -97,6 +97,8 @@ def test_bad_options(tmp_path: Path) -> None:
 
 
 ENDLESS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background has it ignore
 import sys
 import numpy as np
 from hotloop import CSVLog, JSONLLog, MLP, Trainer
