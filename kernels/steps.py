@@ -163,7 +163,7 @@ def restrain(rule, plan, work, x, count, r, cost, scale):
     For PASSIVE_AGGRESSIVE; see updates.passive_aggressive_share.
     """
     delta, bias = pointer(work, plan[1, SLOPE] + r * plan[1, STRIDE]), plan[1, HAS_BIAS]
-    call(rule.part, (x, np.int64(count), delta, plan[1, WIDTH], bias, cost, scale, rule.beta2))
+    call(rule.part, (x, count, delta, plan[1, WIDTH], bias, cost, scale, rule.beta2))
 
 
 @inner

@@ -14,9 +14,9 @@ from hotloop.kernels.entries import (
     tile_bits_pair,
 )
 from hotloop.kernels.jit import apart, inner
-from hotloop.kernels.simd import LANES, SPARSE_VECTORS, advance, prefetch_second
+from hotloop.kernels.simd import LANES, advance, prefetch_second
+from hotloop.kernels.sparse import PAIR, WIDE
 
-WIDE, PAIR = LANES * SPARSE_VECTORS, LANES * 2
 GROUP = 1024  # features whose masks are kept at once
 
 _bits = make_bits_buffer(GROUP // LANES * BIT_ROWS)
