@@ -300,9 +300,9 @@ def test_pace_wants_threads_to_pay_and_doubts_its_first_measure() -> None:
     chosen = []
     for piece in range(12):
         if pace.probing():
-            pace.note(8, 100, 0.01 if piece < 4 else 0.019)  # twice as fast once, then hardly faster
+            pace.note(pace.other, 100, 0.02 if pace.other == 1 else 0.01 if piece < 4 else 0.019)  # then hardly faster
         chosen.append(pace.threads)
-        pace.note(pace.threads, 100, 0.02 if pace.threads == 1 else 0.04)
+        pace.note(pace.threads, 100, 0.02 if pace.threads == 1 else 0.025)
     assert 8 in chosen[:5] and set(chosen[7:]) == {1}
 
 
