@@ -1,7 +1,8 @@
 """How long it takes to start: python bench/startup.py [--rounds N]
 
 Fresh processes import Hotloop, and go on to the end of a first fit on the digits, per-sample and mini-batch, with an
-empty cache and with a warm one. Imports are measured in turn with those of Numba alone.
+empty cache and with a warm one. Imports are measured in turn with those of Numba alone, and each is compared with the
+one beside it: a machine that others use too changes its speed from minute to minute.
 """
 
 import json
@@ -40,12 +41,17 @@ def seconds(code: str, cache: str) -> float:
     return time.perf_counter() - began
 
 
-def medians(codes: dict[str, str], cache: str, rounds: int) -> dict[str, float]:
-    """The median time of each, run in turn."""
+def in_turn(codes: dict[str, str], cache: str, rounds: int) -> dict[str, list[float]]:
+    """The times of each, run in turn."""
     times: dict[str, list[float]] = {name: [] for name in codes}
     for _ in range(rounds):
         for name, code in codes.items():
             times[name].append(seconds(code, cache))
+    return times
+
+
+def medians(times: dict[str, list[float]]) -> dict[str, float]:
+    """The median time of each."""
     return {name: round(statistics.median(some), 3) for name, some in times.items()}
 
 
@@ -56,7 +62,7 @@ def cold(rounds: int) -> dict[str, float]:
         for name, code in FITS.items():
             with tempfile.TemporaryDirectory() as cache:
                 times[name].append(seconds(code, cache))
-    return {name: round(statistics.median(some), 3) for name, some in times.items()}
+    return medians(times)
 
 
 def main(
@@ -66,14 +72,16 @@ def main(
 ) -> None:
     """Measure imports and first fits in fresh processes."""
     with tempfile.TemporaryDirectory() as cache:
-        medians({**IMPORTS, **FITS}, cache, 1)  # fills the cache, and the system's own
-        imports, warm = medians(IMPORTS, cache, rounds), medians(FITS, cache, rounds)
+        in_turn({**IMPORTS, **FITS}, cache, 1)  # fills the cache, and the system's own
+        imports, warm = in_turn(IMPORTS, cache, rounds), medians(in_turn(FITS, cache, rounds))
+    alone, *others = IMPORTS
+    over = {name: [a - b for a, b in zip(imports[name], imports[alone], strict=True)] for name in others}
     results = {
         "title": "Seconds of a whole process",
         "facts": facts(),
         "rounds": rounds,
-        "imports": imports,
-        "import over numba": {name: round(imports[name] - imports["import numba"], 3) for name in list(IMPORTS)[1:]},
+        "imports": medians(imports),
+        "import over numba": medians(over),
         "first fit, warm cache": warm,
         "first fit, empty cache": cold(cold_rounds),
     }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hotloop.kernels import barrier, lazy, loading, network, regularize, shares, sparse, steps, updates
+from hotloop.kernels import barrier, lazy, loading, network, outputs, regularize, shares, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product, row_product
 from hotloop.kernels.jit import call, inner, jit
 from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH, Lists
@@ -149,7 +149,8 @@ def _first_layer(plan, params, samples, position, scratch, half, before, rows, f
     z, delta = pointer(work, plan[1, VALUE] + new * stride), pointer(work, plan[1, SLOPE] + old * stride)
     weight, bias = pointer(params, plan[1, WEIGHT]), pointer(params, plan[1, BIAS])
     x_old, x_new = pointer(work, plan[0, VALUE] + old * x_row), pointer(work, plan[0, VALUE] + new * x_row)
-    X, order, (forward, update, _) = pointer(samples.inputs.X, 0), samples.order, samples.parts
+    X, order = pointer(samples.inputs.X, 0), samples.order
+    forward, update = samples.parts.forward, samples.parts.update
     following = pointer(order, min(position + rows, order.shape[0] - rows))
     if plan[1, HAS_BIAS] != 0:
         add_rows(advance(delta, first), stride, before, last - first, advance(bias, first))
@@ -196,7 +197,7 @@ def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, to
                 regularize.drop(plan, work, layer - 1, r, position + i, regular)
             forward_active(plan, params, work, r, layer, lists, counts)
         scale = cast(-rates[min(position + i, rates.shape[0] - 1)], params[0])
-        network.output_deltas(plan, work, samples, position - begin, r, r + 1, loss, scale, row_loss)
+        outputs.output_delta(plan, work, samples, position + i, r, loss, scale, row_loss)
         cost = cast(row_loss[r], scale)
         total += cost
         if rule.code == updates.PASSIVE_AGGRESSIVE:
@@ -268,7 +269,8 @@ def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, 
     layers, dropout = plan.shape[0], regular.dropout
     begin, end = shares.bounds(rows, share, TILE_ROWS)
     if inputs == loading.ZEROS:
-        network.forward_zeros(plan, params, work, samples, position, rows, share, meeting, thread, threads)
+        given = plan, params, work, samples, position, rows, share, meeting, thread, threads
+        call(samples.parts.first_layer, given)
     else:
         loading.load_rows(plan, work, lists, samples, inputs, position, begin, end)
         if regular.noise > 0.0:
@@ -279,7 +281,7 @@ def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, 
             for r in range(begin, end):
                 regularize.drop(plan, work, layer - 1, r, position + r, regular)
         network.forward(plan, params, work, lists, samples, layer, begin, end)
-    network.output_deltas(plan, work, samples, position, begin, end, loss, scale, row_loss)
+    outputs.output_deltas(plan, work, samples, position, begin, end, loss, scale, row_loss)
     network.backward(plan, params, work, begin, end)
     barrier.wait(meeting, threads)
     if thread == 0:
@@ -289,41 +291,35 @@ def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, 
 
 
 @inner
-def _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads):
-    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0)."""
+def _gradient(net, into, samples, batch, loss, scale, rule, fused, regular, scratch, thread, threads):
+    """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0).
+
+    fused, for a batch of at most BLOCK rows: the rule moves the parameters by it, and no buffer is filled.
+    """
+    position, rows, lr, _ = batch
     meeting, total = scratch.meeting, 0.0
     for first in range(0, rows, BLOCK):
         some, at = min(BLOCK, rows - first), position + first
         share = shares.of_thread(meeting, thread, threads)
         total = _deltas(net, samples, at, some, loss, scale, regular, scratch, share, thread, threads, total)
         began = shares.clock()
-        network.accumulate(net.plan, into, scratch.work, scratch.lists, samples, some, share)
+        if fused:
+            steps.move(rule, net, scratch.work, samples, some, share, lr, fused)
+        else:
+            network.accumulate(net.plan, into, scratch.work, scratch.lists, samples, some, share)
         shares.note(meeting, thread, share, began)
         barrier.wait(meeting, threads)
     return total
 
 
 @inner
-def _fused(net, samples, position, rows, loss, scale, rule, lr, regular, scratch, thread, threads):
-    """Move the parameters by the gradient of a batch of at most BLOCK rows; return its summed loss (on thread 0)."""
-    meeting = scratch.meeting
-    share = shares.of_thread(meeting, thread, threads)
-    total = _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, thread, threads, 0.0)
-    began = shares.clock()
-    steps.accumulate_and_apply(rule, net, scratch.work, samples, rows, share, lr)
-    shares.note(meeting, thread, share, began)
-    barrier.wait(meeting, threads)
-    return total
-
-
-@inner
-def _move(net, rule, regular, lr, scratch, thread, threads):
+def _move(net, samples, rule, regular, lr, scratch, thread, threads):
     """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
     meeting = scratch.meeting
     if regular.parts.bound_gradient != 0:
         regularize.bound_gradient(net, rule.grad, scratch.squares, regular, meeting, thread, threads)
         barrier.wait(meeting, threads)
-    steps.apply_share(rule, net, lr, shares.of_thread(meeting, thread, threads))
+    steps.move(rule, net, scratch.work, samples, 0, shares.of_thread(meeting, thread, threads), lr, False)
     barrier.wait(meeting, threads)
 
 
@@ -358,15 +354,12 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
         batch = lazy.Batch(position, rows, lr, step)
         if first_layer.parts.before != 0:
             lazy.before(net, samples, rule, first_layer, batch, meeting, thread, threads)
-        if fused:
-            total += _fused(net, samples, position, rows, loss, scale, rule, lr, regular, scratch, thread, threads)
-        else:
-            total += _gradient(net, into, samples, position, rows, loss, scale, regular, scratch, thread, threads)
+        total += _gradient(net, into, samples, batch, loss, scale, rule, fused, regular, scratch, thread, threads)
         if first_layer.parts.after != 0:
             lazy.after(net, samples, rule, first_layer, batch, meeting, thread, threads)
         elif not direct:
             if not fused:
-                _move(net, rule, regular, lr, scratch, thread, threads)
+                _move(net, samples, rule, regular, lr, scratch, thread, threads)
             _end_step(net, rule, regular, meeting, thread, threads)
         step += 1
     if thread == 0:

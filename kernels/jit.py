@@ -258,7 +258,7 @@ def jit(function: F, inside: Callable[[F], F] = inner, **others: bool) -> F:
     Called from another kernel it is compiled into that kernel, as an `inner` function: an entry and a cache file for
     each of the forty functions under an epoch would double the time of the first compilation.
     """
-    options = {"nogil": True, "error_model": "numpy"} | others
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True} | others
     dispatcher = _kept(numba.njit(**options)(function), function)
     called: Any = inside(function)
     dispatcher.get_call_template, dispatcher.get_overload = called.get_call_template, called.get_overload
@@ -273,20 +273,25 @@ def brief(function: F) -> F:
     return jit(function, nogil=False, _nrt=False)
 
 
-def part(function: F) -> F:
+def part(function: F, **others: bool) -> F:
     """Compile a function that kernels `call` by its `address`, and that returns nothing."""
-    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True} | others
     return cast(F, numba.njit(**options)(function))
 
 
-def apart(function: F, of: str = "") -> F:
+def apart(function: F, of: str = "", **others: bool) -> F:
     """Compile what few runs need as a `part`, and keep its machine code in CACHE_FOLDER.
 
     Compiled into the epoch kernels, all rules and ways to regularise took a quarter of 10 s, all activations and losses
     another, although a run uses few of them. A call by address costs 2 ns. of: tells functions made by one line apart.
     """
     function.__qualname__ += of
-    return cast(F, _kept(part(function), function))
+    return cast(F, _kept(part(function, **others), function))
+
+
+def apart_uncounted(function: F) -> F:
+    """Compile `apart` what takes arrays and makes none: no references are counted, see `inner`."""
+    return apart(function, _nrt=False)
 
 
 def address(part: Any, *kinds: types.Type) -> int:

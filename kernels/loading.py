@@ -1,16 +1,10 @@
 """Brings the samples of an epoch into the first layer, as dense rows or as lists of their entries."""
 
-from functools import cache
-
-import numpy as np
-from numba import types
 from numba.extending import register_jitable
-from numba.np.numpy_support import from_dtype
-from numpy.typing import DTypeLike
 
-from hotloop.kernels import sparse, zeros
-from hotloop.kernels.jit import address, inner
-from hotloop.kernels.plan import PADDED, STRIDE, VALUE, WIDTH, Parts, Samples
+from hotloop.kernels import sparse
+from hotloop.kernels.jit import call, inner
+from hotloop.kernels.plan import PADDED, STRIDE, VALUE, WIDTH
 from hotloop.kernels.simd import LANES, advance, pointer, prefetch_second
 
 ALL, LISTED, ZEROS = range(3)  # the first layer's inputs: every one, those listed, all that are not zero
@@ -26,38 +20,6 @@ def kind(samples, window):
     if samples.listed == 0:
         return ALL
     return LISTED if samples.inputs.start.shape[0] > 0 or window == 1 else ZEROS
-
-
-@cache
-def parts(inputs: int, windows: bool, dtype: DTypeLike) -> Parts:
-    """Where the code for this kind of inputs is, for parameters of this dtype, and for windows of samples."""
-    if inputs == ALL:
-        return Parts()
-    size, real, count = types.int64, types.CPointer(from_dtype(np.dtype(dtype))), types.CPointer(types.int32)
-    if inputs == ZEROS:
-        matrices = (real, size, real, size, size)
-        ahead = (real, types.CPointer(types.int64), size)
-        return Parts(
-            address(zeros.forward_zeros, real, size, size, size, real, size, size, real, size, *ahead),
-            address(zeros.update_zeros, real, size, size, size, size, *matrices),
-        )
-    entries, block = types.Tuple((count, real)), (size,) * 5
-    lists = types.Tuple((count, real, count))
-    overlaps = (entries, count, size, size, size, size, real, real)
-    return Parts(
-        address(sparse.forward_part, lists, *block, real, size, size, real, size),
-        address(sparse.update_part, lists, *block, real, size, real, size, size),
-        address(sparse.overlaps, *overlaps) if windows else 0,
-    )
-
-
-def ready(samples: Samples, window: int) -> Samples:
-    """The samples with the addresses of the code for their kind of inputs; window 0 for mini-batches.
-
-    Windows of one sample need none.
-    """
-    inputs = ALL if window == 1 else kind(samples, window)
-    return samples._replace(parts=parts(inputs, window > 1, samples.inputs.X.dtype))
 
 
 @inner
@@ -118,7 +80,7 @@ def load_rows(plan, work, lists, samples, inputs, position, begin, end):
             entries = pointer(entry_indices, at), pointer(entry_values, at)
             fetch_ahead(samples, position + r)
             if inputs == LISTED:
-                sparse.load_listed(entries[0], entries[1], count, width, size, index, value, ends)
+                call(samples.parts.load, (entries[0], entries[1], count, width, size, index, value, ends))
             else:
                 sparse.fill_out(entries[0], entries[1], count, width, row)
         else:
@@ -126,7 +88,7 @@ def load_rows(plan, work, lists, samples, inputs, position, begin, end):
             if inputs != ZEROS:  # which zeros.forward_zeros asks for
                 fetch_row(X, order[min(position + r + AHEAD, order.shape[0] - 1)], width)
             if inputs == LISTED:
-                sparse.load_dense(source, width, size, index, value, ends)
+                call(samples.parts.load, (source, width, size, index, value, ends))
             else:
                 for j in range(width):
                     row[j] = source[j]

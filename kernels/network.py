@@ -5,15 +5,13 @@ the backward pass turns every slope into delta = dloss/dz in place, scaled as th
 Codes of activations and losses are `ready` ones.
 """
 
-from hotloop.kernels import activations, barrier, lines, losses, sparse
+from hotloop.kernels import activations, barrier, sparse
 from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
-from hotloop.kernels.jit import call, inner
+from hotloop.kernels.jit import apart_uncounted, call, inner
 from hotloop.kernels.loading import LISTED, ZEROS, kind
 from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.shares import bounds
-from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, make_buffer, pointer
-
-line_buffer = make_buffer(LANES)
+from hotloop.kernels.simd import LANES, TILE_ROWS, advance, cast, pointer
 
 # Rows that a thread adds its features to before the next thread may, a batch in TURNS: few keep that one waiting less,
 # but for each turn the weights come through the first-level cache.
@@ -24,7 +22,7 @@ NARROW_ROWS = 8  # from which transposing the weights of a head of at most 16 un
 
 @inner
 def forward(plan, params, work, lists, samples, layer, begin, end):
-    """Rows begin .. end of the block through one layer: values and slopes; of the last layer z, see output_deltas."""
+    """Rows begin .. end of the block through one layer: values and slopes; of the last layer z, see outputs."""
     below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
     z = pointer(work, plan[layer, VALUE])
     weight, bias = pointer(params, plan[layer, WEIGHT]), pointer(params, plan[layer, BIAS])
@@ -58,7 +56,7 @@ def own_inputs(plan, work, rows, share):
     return pointer(work, plan[0, VALUE] + 2 * first * rows), x_row, first, last
 
 
-@inner
+@apart_uncounted
 def forward_zeros(plan, params, work, samples, position, rows, share, turns, thread, threads):
     """All rows of the block through the first layer, skipping zeros: z, and for this share of them their values.
 
@@ -113,83 +111,6 @@ def activate(plan, work, layer, begin, end):
 
 
 @inner
-def output_deltas(plan, work, samples, position, begin, end, loss, scale, row_loss):
-    """output_delta of rows begin .. end of the block, whose z are in the workspace; their losses go to row_loss.
-
-    CROSS_ENTROPY_CLASS without an address stands for at most 16 logits, see `losses.ready`.
-    """
-    truth, order, top = (samples.targets, samples.labels, samples.weights), samples.order, plan.shape[0] - 1
-    if loss == losses.CROSS_ENTROPY_CLASS:
-        if end - begin == 1:
-            row_loss[begin] = _class_delta(plan, work, truth, order[position + begin], begin, scale)
-            return
-        for r in range(begin, end, LANES):
-            _class_deltas(plan, work, truth, pointer(order, position + r), r, min(LANES, end - r), scale, row_loss)
-    else:
-        activate(plan, work, top, begin, end)
-        for r in range(begin, end):
-            row_loss[r] = output_delta(plan, work, truth, order[position + r], r, loss, scale)
-
-
-@inner
-def _class_delta(plan, work, truth, sample, r, scale):
-    """output_delta of one row by the most common loss."""
-    _, labels, weights = truth
-    top = plan.shape[0] - 1
-    z, delta = pointer(work, plan[top, VALUE] + r * LANES), pointer(work, plan[top, SLOPE] + r * LANES)
-    weight = weights[sample] if weights.shape[0] > 0 else cast(1.0, scale)
-    label, k = labels[sample], plan[top, WIDTH]
-    return weight * lines.cross_entropy_class_line(z, label, k, weight * scale, delta)
-
-
-@inner
-def _class_deltas(plan, work, truth, sample, first, rows, scale, row_loss):
-    """output_deltas of up to 16 rows, the samples on a pointer, by the most common loss: 0.03 us a row, not 0.15."""
-    _, labels, weights = truth
-    top = plan.shape[0] - 1
-    z, delta = pointer(work, plan[top, VALUE] + first * LANES), pointer(work, plan[top, SLOPE] + first * LANES)
-    label, scales, value = line_buffer(pointer(labels, 0)), line_buffer(z), line_buffer(z)
-    for r in range(rows):
-        label[r], scales[r] = labels[sample[r]], scale
-    if weights.shape[0] > 0:
-        for r in range(rows):
-            scales[r] *= weights[sample[r]]
-    lines.cross_entropy_class_rows(z, rows, label, plan[top, WIDTH], scales, value, delta)
-    for r in range(rows):
-        row_loss[first + r] = value[r] * weights[sample[r]] if weights.shape[0] > 0 else value[r]
-
-
-@inner
-def output_delta(plan, work, truth, sample, r, loss, scale):
-    """The weighted loss of row r, whose truth (targets, labels, weights) is `sample`'s; its output slope becomes scale
-    times dloss/dz."""
-    targets, labels, weights = truth
-    top = plan.shape[0] - 1
-    k = plan[top, WIDTH]
-    a = pointer(work, plan[top, VALUE] + r * plan[top, STRIDE])
-    delta = pointer(work, plan[top, SLOPE] + r * plan[top, STRIDE])
-    target = pointer(targets, sample * k)
-    label = labels[sample] if labels.shape[0] > 0 else 0
-    softmax = plan[top, ACTIVATION] == activations.SOFTMAX  # without its fused loss: the full Jacobian
-    if softmax:
-        activations.softmax(a, k, a)
-    value = losses.ready_row(loss, a, target, label, k, delta if softmax else a)
-    if weights.shape[0] > 0:
-        value *= weights[sample]
-        scale *= weights[sample]
-    if softmax:
-        mean = cast(0.0, value)
-        for j in range(k):
-            mean += a[j] * delta[j]
-        for j in range(k):
-            delta[j] = a[j] * (delta[j] - mean) * scale
-    else:
-        for j in range(plan[top, PADDED]):
-            delta[j] *= a[j] * scale
-    return value
-
-
-@inner
 def backward(plan, params, work, begin, end):
     """Deltas of rows begin .. end from the output's down to the first layer's, by the weights as they are."""
     for layer in range(plan.shape[0] - 1, 1, -1):
@@ -205,19 +126,19 @@ def backward(plan, params, work, begin, end):
 
 
 @inner
-def accumulate_rows(plan, layer, into, work, samples, rows, share, first, last):
+def accumulate_rows(plan, layer, into, work, inputs, update, rows, share, first, last):
     """into += the gradient's terms of all rows, for the weight rows first .. last of one layer; see accumulate.
 
     They are of this share; row `first` lies at the pointer `into`. Of the first layer it is a multiple of 16, and
-    inputs are not LISTED.
+    inputs, whose kind this is, are not LISTED; update: where zeros.update_zeros is.
     """
     below, padded, stride = layer - 1, plan[layer, PADDED], plan[layer, STRIDE]
     delta = pointer(work, plan[layer, SLOPE])
-    if layer == 1 and kind(samples, 0) == ZEROS:
+    if layer == 1 and inputs == ZEROS:
         x, x_row, own, _ = own_inputs(plan, work, rows, share)
         weight = advance(into, (own - first) * padded)
         arguments = x, x_row, rows, first - own, last - own, delta, stride, weight, padded, padded
-        call(samples.parts.update, arguments)
+        call(update, arguments)
     else:
         x, x_row = pointer(work, plan[below, VALUE]), plan[below, STRIDE]
         product(advance(x, first), 1, x_row, last - first, rows, delta, stride, padded, into, padded, into, padded)
@@ -232,18 +153,18 @@ def accumulate(plan, into, work, lists, samples, rows, share):
 
     into points to the parameters (the fused SGD step: the deltas carry -lr/n) or to a gradient buffer (they carry 1/n).
     """
-    inputs = kind(samples, 0)
+    inputs, update = kind(samples, 0), samples.parts.update
     for layer in range(1, plan.shape[0]):
         units, padded, stride = plan[layer - 1, WIDTH], plan[layer, PADDED], plan[layer, STRIDE]
         delta, weight = pointer(work, plan[layer, SLOPE]), advance(into, plan[layer, WEIGHT])
         if layer == 1 and inputs == LISTED:
             blocks = sparse.blocks_of(units, padded)
             first, last = bounds(blocks, share, 1)
-            entries, x_row = (pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)), plan[0, STRIDE]
-            part = samples.parts.update
-            sparse.update_block(part, entries, x_row, rows, first, last, blocks, delta, stride, weight, padded, padded)
+            entries, row = (pointer(lists.index, 0), pointer(lists.value, 0), pointer(lists.ends, 0)), plan[0, STRIDE]
+            sparse.update_block(update, entries, row, rows, first, last, blocks, delta, stride, weight, padded, padded)
         else:
             first, last = bounds(units, share, LANES if layer == 1 and inputs == ZEROS else 1)
-            accumulate_rows(plan, layer, advance(weight, first * padded), work, samples, rows, share, first, last)
+            into_rows = advance(weight, first * padded)
+            accumulate_rows(plan, layer, into_rows, work, inputs, update, rows, share, first, last)
         if share[1] == share[2] and plan[layer, HAS_BIAS] != 0:
             add_rows(delta, stride, rows, padded, advance(into, plan[layer, BIAS]))

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from hotloop.kernels import epochs, lazy, network, regularize, steps, updates
+from hotloop.kernels import epochs, lazy, network, outputs, regularize, steps, updates
 from hotloop.kernels.inference import all_finite
 from hotloop.kernels.jit import brief, inner
 from hotloop.kernels.plan import SLOPE, VALUE, WIDTH, Inputs, Lists, Network, Parts, Samples
@@ -89,7 +89,7 @@ def _open(address, x):
         _array(advance(book, WEIGHTS), real),
         _array(advance(book, ORDER), whole),
         codes[4],
-        Parts(codes[10], codes[11], codes[12]),
+        Parts(codes[11], codes[12], codes[13], codes[14], codes[15], codes[16]),
     )
     rule = updates.Rule(
         codes[1],
@@ -103,6 +103,7 @@ def _open(address, x):
         _array(advance(book, SECOND), real),
         _array(advance(book, CLOCK), double),
         codes[5],
+        codes[6],
     )
     regular = regularize.Regular(
         constants[4],
@@ -114,7 +115,7 @@ def _open(address, x):
         constants[9],
         codes[2],
         codes[3],
-        regularize.Parts(codes[6], codes[7], codes[8], codes[9]),
+        regularize.Parts(codes[7], codes[8], codes[9], codes[10]),
     )
     scratch = epochs.Scratch(
         _array(advance(book, WORK), real),
@@ -162,7 +163,7 @@ def _step_direct(x, address):
             regularize.drop(plan, work, layer - 1, 0, 0, regular)
         epochs.forward_active(plan, params, work, 0, layer, lists, counts)
     scale = cast(-rule.rates[0], x[0])
-    network.output_deltas(plan, work, samples, 0, 0, 1, loss, scale, scratch.row_loss)
+    outputs.output_delta(plan, work, samples, 0, 0, loss, scale, scratch.row_loss)
     cost = cast(scratch.row_loss[0], scale)
     if rule.code == updates.PASSIVE_AGGRESSIVE:
         inputs = pointer(work, plan[0, VALUE])

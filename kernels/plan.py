@@ -18,11 +18,14 @@ class Network(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Where the code for one kind of inputs is in this process, see `jit.apart`; 0 for the other kinds."""
+    """Where the code for one kind of inputs, and for a loss, is in this process, see `jit.apart`; 0 for the others."""
 
     forward: int = 0  # zeros.forward_zeros or sparse.forward_part
     update: int = 0  # zeros.update_zeros or sparse.update_part
     overlaps: int = 0  # sparse.overlaps, for windows of listed rows
+    load: int = 0  # sparse.load_listed or sparse.load_dense
+    first_layer: int = 0  # network.forward_zeros, for mini-batches
+    delta: int = 0  # outputs.row_delta, for all losses but the most common
 
 
 class Inputs(NamedTuple):
@@ -45,7 +48,7 @@ class Samples(NamedTuple):
     )
     order: Any  # (n,) int64, the sample at each position of the epoch
     listed: int  # 1: only non-zero inputs are visited; 0: every input is, and compressed rows are filled out one by one
-    parts: Parts = Parts()  # of the kind of inputs, see `loading.ready`
+    parts: Parts = Parts()  # see `parts.ready`
 
 
 class Lists(NamedTuple):

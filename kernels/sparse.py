@@ -102,7 +102,7 @@ def distribute(index, value, count, delta, weight, weight_row, columns):
         c += 1
 
 
-@inner
+@apart
 def load_dense(x, n, size, index, value, ends):
     """List the non-zero entries of x[:n]; ends[b] is the number of entries before feature b size, int32."""
     count = 0
@@ -128,7 +128,7 @@ def list_rows(X, start, index, value):
     return True
 
 
-@inner
+@apart
 def load_listed(source_index, source_value, count, n, size, index, value, ends):
     """Copy a listed row, and find its ends as load_dense does."""
     at, blocks = 0, (n + size - 1) // size

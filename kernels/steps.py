@@ -7,15 +7,15 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, types
+from numba import carray, typeof, types
 from numba.np.numpy_support import from_dtype
 from numpy.typing import DTypeLike
 
 from hotloop.kernels import network, updates
 from hotloop.kernels.dense import add_rows
-from hotloop.kernels.jit import address, apart, call, inner, inner_with_arrays
-from hotloop.kernels.loading import LISTED
-from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, WEIGHT, WIDTH
+from hotloop.kernels.jit import address, apart, apart_uncounted, call, inner, inner_with_arrays
+from hotloop.kernels.loading import LISTED, kind
+from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, WEIGHT, WIDTH, Network
 from hotloop.kernels.shares import bounds
 from hotloop.kernels.simd import LANES, cast, fma, make_buffer, pointer
 
@@ -150,10 +150,23 @@ def _address(code: int, dtype: DTypeLike) -> int:
     return address(_PARTS[code], memory, size, numbers)
 
 
+@cache
+def _move_address(dtype: DTypeLike) -> int:
+    """Where `_move` is, for parameters of this dtype."""
+    vector, number, whole = np.zeros(0, dtype), np.zeros(0), types.int64
+    rule = typeof(updates.Rule(0, number, 0.0, 0.0, 0.0, 0.0, vector, vector, vector, number))
+    net = typeof(Network(np.zeros((0, 0), np.int64), vector))
+    share = types.UniTuple(whole, 3)
+    return address(_move, rule, net, typeof(vector), whole, whole, whole, share, types.float64, types.boolean)
+
+
 def ready(rule: updates.Rule) -> updates.Rule:
-    """The rule with the address of its code: the step by a gradient buffer, or what `restrain` calls."""
-    needed = rule.code in _PARTS if len(rule.grad) > 0 else rule.code == updates.PASSIVE_AGGRESSIVE
-    return rule._replace(part=_address(rule.code, rule.grad.dtype)) if needed else rule
+    """The rule with the addresses of its code: the step by a gradient buffer, or what `restrain` calls."""
+    dtype = rule.grad.dtype
+    if len(rule.grad) > 0:
+        known = rule.code in _PARTS
+        return rule._replace(part=_address(rule.code, dtype), move=_move_address(dtype)) if known else rule
+    return rule._replace(part=_address(rule.code, dtype)) if rule.code == updates.PASSIVE_AGGRESSIVE else rule
 
 
 @inner
@@ -195,7 +208,7 @@ def apply(rule, params, begin, end, lr):
 
 @inner
 def fuses(net, inputs):
-    """Whether `accumulate_and_apply` takes these inputs and layers of this width, and so many parameters gain by it."""
+    """Whether `move` can be fused for these inputs and layers of this width, and so many parameters gain by it."""
     plan, params = net
     widest = 0
     for layer in range(1, plan.shape[0]):
@@ -204,8 +217,8 @@ def fuses(net, inputs):
 
 
 @inner
-def accumulate_and_apply(rule, net, work, samples, rows, share, lr):
-    """network.accumulate and apply_share, a few rows of weights at a time: their gradient never leaves the cache.
+def _accumulate_and_apply(rule, net, work, inputs, update, rows, share, lr):
+    """network.accumulate and _apply_share, a few rows of weights at a time: their gradient never leaves the cache.
 
     784-128-10, batch 32, momentum: 2.0 us a sample instead of 2.3 by way of a buffer for all; Adam, bound by divisions
     and roots, 2.5 instead of 2.7 on two threads.
@@ -219,7 +232,7 @@ def accumulate_and_apply(rule, net, work, samples, rows, share, lr):
         for k in range(first, last, some):
             stop = min(last, k + some)
             clear(grad, (stop - k) * padded)
-            network.accumulate_rows(plan, layer, grad, work, samples, rows, share, k, stop)
+            network.accumulate_rows(plan, layer, grad, work, inputs, update, rows, share, k, stop)
             apply_block(rule, params, weight + k * padded, (stop - k) * padded, grad, lr)
         if share[1] == share[2] and plan[layer, HAS_BIAS] != 0:
             delta = pointer(work, plan[layer, SLOPE])
@@ -229,7 +242,7 @@ def accumulate_and_apply(rule, net, work, samples, rows, share, lr):
 
 
 @inner
-def apply_share(rule, net, lr, share):
+def _apply_share(rule, net, lr, share):
     """`apply` to one thread's share of every layer: the weights whose gradients it has summed, see network.accumulate.
 
     What another core has written comes slowly: with shares of equal size 784-128-10 with batch 32 and Adam took 3.1 us
@@ -242,6 +255,24 @@ def apply_share(rule, net, lr, share):
         last += 1 if share[1] == share[2] else 0  # the bias, which follows the weights
         weight = plan[layer, WEIGHT]
         apply(rule, params, weight + first * padded, weight + last * padded, lr)
+
+
+@apart_uncounted
+def _move(rule, net, work, inputs, update, rows, share, lr, fused):
+    if fused:
+        _accumulate_and_apply(rule, net, work, inputs, update, rows, share, lr)
+    else:
+        _apply_share(rule, net, lr, share)
+
+
+@inner
+def move(rule, net, work, samples, rows, share, lr, fused):
+    """Move one thread's share of every layer by the gradient buffer, or, fused, by the gradient of these rows.
+
+    Nothing for a rule that moves nothing by the gradient.
+    """
+    if rule.move != 0:
+        call(rule.move, (rule, net, work, kind(samples, 0), samples.parts.update, rows, share, lr, fused))
 
 
 @inner

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import activations, barrier, epochs, inference, lazy, loading, losses, regularize, steps, updates
+from hotloop.kernels import activations, barrier, epochs, inference, lazy, losses, parts, regularize, steps, updates
 from hotloop.kernels.plan import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import blocks_of
@@ -136,7 +136,7 @@ class Engine:
         if listed and window == 1 and not rows.compressed and passes >= LISTING_PAYS:
             rows = rows.listed()
         samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
-        self.samples = loading.ready(samples, window)
+        self.samples = parts.ready(samples, window, self.code)
         block = 2 * window if per_sample else min(batch_size, epochs.BLOCK)
         plan, size = replan(network, objective.activation, block)
         self.network = Network(plan, network.params)

@@ -23,7 +23,7 @@ from hotloop import (
     Trainer,
 )
 from hotloop.engine import no_lazy_rows
-from hotloop.kernels import activations, jit, lazy, loading, losses
+from hotloop.kernels import activations, jit, lazy, loading, losses, parts
 
 Step = tuple[str, Callable[[], object]]
 
@@ -102,6 +102,7 @@ def _fitting(batch_size: int = 2, **options: Any) -> Trainer:
 
 
 def _functions(dtype: np.dtype[Any]) -> None:
+    parts.of_loss(losses.MSE, dtype)
     for code in activations.CODES.values():
         activations.ready(code, dtype)
     for code in losses.PARTS:
@@ -110,8 +111,9 @@ def _functions(dtype: np.dtype[Any]) -> None:
 
 def _inputs(dtype: np.dtype[Any]) -> None:
     for kind in (loading.LISTED, loading.ZEROS):
-        for windows in (False, True):
-            loading.parts(kind, windows, dtype)
+        for window in (0, 1, 2):
+            for compressed in (False, True):
+                parts.of_inputs(kind, window, compressed, dtype)
 
 
 def _draw_weights(dtype: str) -> None:

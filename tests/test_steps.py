@@ -33,7 +33,7 @@ def apply(rule, params, begin, end, lr):
 
 @numba.njit
 def apply_share(rule, plan, params, lr, share):
-    steps.apply_share(rule, Network(plan, params), lr, share)
+    steps._apply_share(rule, Network(plan, params), lr, share)
 
 
 def drawn(dtype: str, n: int = 50) -> list[Array]:
