@@ -33,7 +33,7 @@ from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.runtime import rtsys
 from numba.core.typed_passes import NativeLowering, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 if config.DISABLE_JIT:
     raise ImportError(
@@ -203,9 +203,17 @@ class _PartCompiler(CompilerBase):
         return [manager]
 
 
+_INSIDE = {
+    "pipeline_class": _PartCompiler,
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
+
 def _inside(function: F, counted: bool) -> F:
-    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher: Any = numba.njit(pipeline_class=_PartCompiler, _nrt=counted, **options)(function)
+    dispatcher: Any = numba.njit(_nrt=counted, **_INSIDE)(function)
     template = dispatcher.get_call_template
 
     def get_call_template(args: Any, kws: Any) -> Any:
@@ -228,6 +236,11 @@ def inner(function: F) -> F:
 def inner_with_arrays(function: F) -> F:
     """Like `inner`, for a function that allocates arrays, or makes and returns them."""
     return _inside(function, counted=True)
+
+
+def inner_or_python(function: F) -> F:
+    """Like `inner` for kernels; called from Python, the function itself."""
+    return cast(F, register_jitable(_nrt=False, **_INSIDE)(function))
 
 
 def _kept(dispatcher: Any, function: Callable[..., Any]) -> Any:

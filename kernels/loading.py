@@ -1,9 +1,7 @@
 """Brings the samples of an epoch into the first layer, as dense rows or as lists of their entries."""
 
-from numba.extending import register_jitable
-
 from hotloop.kernels import sparse
-from hotloop.kernels.jit import call, inner
+from hotloop.kernels.jit import call, inner, inner_or_python
 from hotloop.kernels.plan import PADDED, STRIDE, VALUE, WIDTH
 from hotloop.kernels.simd import LANES, advance, pointer, prefetch_second
 
@@ -11,7 +9,7 @@ ALL, LISTED, ZEROS = range(3)  # the first layer's inputs: every one, those list
 AHEAD = 8  # samples that are asked for before they are needed
 
 
-@register_jitable
+@inner_or_python
 def kind(samples, window):
     """What the first layer visits: ALL inputs, those LISTED, or all of dense rows but ZEROS.
 

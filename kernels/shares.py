@@ -10,10 +10,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from hotloop.kernels import barrier
-from hotloop.kernels.jit import inner
+from hotloop.kernels.jit import inner, inner_or_python
 from hotloop.kernels.simd import pointer
 
 PARTS = 8  # for each thread, into which a step's work is divided: coarse, so that weights seldom change cores
@@ -76,7 +76,7 @@ def of_thread(counter, thread, threads):
     return begin, end, parts
 
 
-@register_jitable
+@inner_or_python
 def bounds(n, share, unit):
     """(begin, end): this share of n items, in whole units but at the end."""
     begin, end, parts = share

@@ -4,10 +4,8 @@ A zero adds nothing to a sum of fused multiply-adds and changes no weight, so th
 index int32 and value hold `count` entries in ascending order; weight (fan_in, fan_out) C-contiguous.
 """
 
-from numba.extending import register_jitable
-
 from hotloop.kernels.entries import compress, gather, gather_one, gather_pair, scatter, scatter_one, scatter_pair
-from hotloop.kernels.jit import apart, call, inner, jit
+from hotloop.kernels.jit import apart, call, inner, inner_or_python, jit
 from hotloop.kernels.simd import (
     COMPRESS,
     LANES,
@@ -27,7 +25,7 @@ SPAN = 128  # features of a block: 64 and 256 were 3 % slower on 784-128-10
 MOST_BLOCKS = 64  # of a row; where it has very many features they are larger: their ends are written for each sample
 
 
-@register_jitable
+@inner_or_python
 def span(features, columns):
     """Features of a block, before a weight of so many columns: at most MOST_BLOCKS a row, and one if it is narrow."""
     if columns <= PAIR:
@@ -35,7 +33,7 @@ def span(features, columns):
     return SPAN * max(1, (features + SPAN * MOST_BLOCKS - 1) // (SPAN * MOST_BLOCKS))
 
 
-@register_jitable
+@inner_or_python
 def blocks_of(features, columns):
     """How many blocks of features a row has, before a weight of so many columns."""
     size = span(features, columns)
