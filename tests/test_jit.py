@@ -112,6 +112,23 @@ def test_a_part_has_a_file_of_its_own_and_is_compiled_alone(tmp_path: Path) -> N
     assert run(PARTS, tmp_path)[0] == "(0, 2)"
 
 
+FIT = """
+from hotloop import MLP, Trainer
+Trainer(batch_size={batch_size}, epochs=1, progress=False).fit(
+    MLP([64, 32, 10], output="softmax"), [[1.0] * 64] * 20, [0, 1] * 10
+)
+"""
+COMMON = {"inference.all_finite", "random.fill_uniform", "random.permutation"}
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(1, "epochs.per_sample"), (10, "epochs.mini_batch")])
+def test_a_first_fit_compiles_nothing_that_it_does_not_use(tmp_path: Path, batch_size: int, epochs: str) -> None:
+    """No rule with a memory, no other loss, no lists or masks of inputs: each would make the first fit wait longer."""
+    run(FIT.format(batch_size=batch_size), tmp_path)
+    names = {path.name.partition("-")[0] for path in kept(tmp_path, "nbi")}
+    assert {name for name in names if not name.startswith("activations.")} == {*COMMON, epochs}
+
+
 def test_a_part_is_called_by_its_address() -> None:
     here = jit.address(_add, types.CPointer(types.float32), types.int64, types.UniTuple(types.float64, 2))
     values = np.zeros(5, np.float32)
