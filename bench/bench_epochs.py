@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from hotloop import MLP, SGD, inputs
 from hotloop.data import load_digits
 from hotloop.engine import Engine, infer
-from hotloop.kernels import epochs, inference
+from hotloop.kernels import epochs, inference, losses
 from hotloop.kernels.activations import IDENTITY
-from hotloop.kernels.losses import CROSS_ENTROPY_CLASS
 from hotloop.objectives import bind
 
 Array = NDArray[Any]
@@ -171,9 +170,10 @@ def test_total_loss(compare: Compare) -> None:
     rng = np.random.default_rng(0)
     logits, y = rng.normal(size=(10_000, 10)).astype(np.float32), rng.integers(0, 10, 10_000).astype(np.int32)
     nothing, delta, rows = np.empty((0, 10), np.float32), np.empty(10, np.float32), np.arange(10_000)
+    code = losses.ready(losses.CROSS_ENTROPY_CLASS, logits.dtype)
 
     def ours(logits: Array) -> float:
-        return inference.total_loss(CROSS_ENTROPY_CLASS, logits, nothing, y, nothing.reshape(-1), delta)
+        return inference.total_loss(code, logits, nothing, y, nothing.reshape(-1), delta)
 
     def numpy(logits: Array) -> float:
         z = logits - logits.max(axis=1, keepdims=True)
