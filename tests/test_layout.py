@@ -1,5 +1,7 @@
 """Where parameters and values lie: nothing overlaps, everything is aligned."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,41 @@ def test_aligned_zeros_begin_on_a_cache_line(count: int, dtype: str) -> None:
         assert array.shape == (count,) and array.dtype == dtype
         assert array.ctypes.data % layout.CACHE_LINE == 0
         assert array.flags.c_contiguous and array.flags.writeable and not array.any()
+
+
+def test_a_huge_page_is_used_again_only_when_nothing_lies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_spare", [])
+    count = layout.MANY_PAGES // 4
+    first, second = layout.aligned(count, "float32"), layout.aligned(count, "float32")
+    assert not np.shares_memory(first, second) and layout._spare == []
+    place = first.ctypes.data
+    assert place % layout.HUGE_PAGE == 0
+    first[:] = 7.0
+    part = first.reshape(4, -1)[1, 5:9]  # holds the page, as the weights of a model do
+    del first
+    assert layout._spare == [] and part.tolist() == [7.0] * 4
+    del part
+    assert len(layout._spare) == 1
+    again = layout.aligned(2 * count, "float64")
+    assert again.ctypes.data == place and not again.any() and layout._spare == []
+    del second, again
+    many = [layout.aligned(count, "float32") for _ in range(layout.MOST_SPARE + 3)]
+    many.clear()
+    assert len(layout._spare) == layout.MOST_SPARE
+
+
+def test_huge_pages_of_threads_are_apart() -> None:
+    def work(number: int) -> bool:
+        sound = True
+        for _ in range(200):
+            array = layout.aligned(layout.MANY_PAGES // 4, "float32")
+            sound = sound and not array.any()
+            array[:] = number
+            sound = sound and bool((array == number).all())
+        return sound
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(1, 9)))
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1, 16), (15, 16), (16, 16), (17, 32), (784, 784), (1000, 1008)])
