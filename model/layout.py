@@ -50,7 +50,7 @@ def _huge_page() -> NDArray[np.uint8]:
     except IndexError:
         raw = np.empty(2 * HUGE_PAGE, np.uint8)
     start = -raw.__array_interface__["data"][0] % HUGE_PAGE
-    page = np.frombuffer(memoryview(raw)[start : start + HUGE_PAGE], np.uint8)  # what arrays in it refer to
+    page = np.frombuffer(raw.data[start : start + HUGE_PAGE], np.uint8)  # what arrays in it refer to
     weakref.finalize(page, _give_back, raw).atexit = False
     return page
 
