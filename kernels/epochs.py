@@ -304,7 +304,7 @@ def _gradient(net, into, samples, batch, loss, scale, rule, fused, regular, scra
         total = _deltas(net, samples, at, some, loss, scale, regular, scratch, share, thread, threads, total)
         began = shares.clock()
         if fused:
-            steps.move(rule, net, scratch.work, samples, some, share, lr, fused)
+            steps.move(rule, net, scratch.work, samples, some, share, lr, True)
         else:
             network.accumulate(net.plan, into, scratch.work, scratch.lists, samples, some, share)
         shares.note(meeting, thread, share, began)

@@ -3,6 +3,7 @@
 Options and why:
   nogil         epochs run on Python threads that must not hold each other up.
   error_model   "numpy": no zero-division branch inside loops; 1/0 is infinity, as in NumPy.
+  no C wrapper  nobody calls a kernel through a C pointer; what kernels `call` by address has no wrapper at all.
   cache         compiling every kernel takes seconds, loading milliseconds.
   no fastmath   contraction and reciprocal estimates differ between machines, and NaN checks would be optimised
                 away. The micro-kernels ask for fused multiply-add explicitly; elementwise loops vectorise without it.
@@ -203,13 +204,9 @@ class _PartCompiler(CompilerBase):
         return [manager]
 
 
-_INSIDE = {
-    "pipeline_class": _PartCompiler,
-    "nogil": True,
-    "error_model": "numpy",
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_CALLED = _OPTIONS | {"no_cpython_wrapper": True}  # by kernels alone
+_INSIDE: dict[str, Any] = _CALLED | {"pipeline_class": _PartCompiler}
 
 
 def _inside(function: F, counted: bool) -> F:
@@ -271,8 +268,7 @@ def jit(function: F, inside: Callable[[F], F] = inner, **others: bool) -> F:
     Called from another kernel it is compiled into that kernel, as an `inner` function: an entry and a cache file for
     each of the forty functions under an epoch would double the time of the first compilation.
     """
-    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True} | others
-    dispatcher = _kept(numba.njit(**options)(function), function)
+    dispatcher = _kept(numba.njit(**_OPTIONS | others)(function), function)
     called: Any = inside(function)
     dispatcher.get_call_template, dispatcher.get_overload = called.get_call_template, called.get_overload
     return cast(F, dispatcher)
@@ -288,8 +284,7 @@ def brief(function: F) -> F:
 
 def part(function: F, **others: bool) -> F:
     """Compile a function that kernels `call` by its `address`, and that returns nothing."""
-    options = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True} | others
-    return cast(F, numba.njit(**options)(function))
+    return cast(F, numba.njit(**_CALLED | others)(function))
 
 
 def apart(function: F, of: str = "", **others: bool) -> F:

@@ -60,7 +60,7 @@ class Rule(NamedTuple):
     second: Any  # (n_params,) mean of squares; (0,) where the rule has none
     clock: Any  # (3,) float64: steps done, beta1 ** steps, beta2 ** steps
     part: int = 0  # where its code is, see `steps.ready`; 0: it moves no parameters by the gradient
-    move: int = 0  # where the code is that applies it to a layer's share; 0: no gradient buffer
+    move: int = 0  # where the code is that moves a thread's share of all layers by it; 0: no gradient buffer
 
 
 @inner

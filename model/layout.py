@@ -29,8 +29,8 @@ def aligned(count: int, dtype: DTypeLike) -> NDArray[Any]:
 
     Scattered 4 KB pages fall unevenly into the second-level cache: one mini-batch training took 2.4 to 4.8 us a sample
     from run to run, and 2.6 with huge pages. NumPy asks the system for them from 4 MB on; what is not touched costs no
-    memory. What is smaller than one huge page lies in one that is kept for the next: the system takes 0.1 ms to set it
-    to zero, and a `fit` of 256 rows half a millisecond.
+    memory. What is smaller than one huge page lies in one that is kept for the next: the system has to set all of it to
+    zero before anyone may use it, which short fits feel.
     """
     size = count * np.dtype(dtype).itemsize
     if MANY_PAGES <= size < HUGE_PAGE:
