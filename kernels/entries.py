@@ -23,6 +23,7 @@ from hotloop.kernels.simd import (
     vector_type,
 )
 
+CHAINS = 4  # an addition takes four cycles, and a core begins one or two in each
 BIT_ROWS = WORD = 64  # bits of a mask: of the rows of one feature, or of the features of one row
 
 
@@ -53,6 +54,49 @@ def _make_gather(vectors: int) -> Callable[..., None]:
         return signature, codegen
 
     return gather
+
+
+def _make_gather_row(vectors: int) -> Callable[..., None]:
+    """gather in CHAINS sums, none of which waits for another: entry k is added to sum k % CHAINS.
+
+    The first begins with init, and takes the last count % CHAINS entries; out = (s0 + s1) + (s2 + s3).
+    """
+
+    @intrinsic
+    def gather_row(typing, index, value, count, weight, weight_row, init, out):
+        signature = types.void(index, value, types.intp, weight, types.intp, init, out)
+
+        def codegen(context, builder, signature, args):
+            index, value, count, weight, weight_row, init, out = args
+            kind = vector_type(weight.type.pointee)
+            whole = builder.and_(count, I64(-CHAINS))
+            some = max(1, vectors // loops_of(weight.type.pointee, CHAINS * vectors, TILE_REGISTERS))
+            for first in range(0, vectors, some):
+                columns = range(LANES * first, LANES * (first + some), LANES)
+
+                def add(at, sums, columns=columns):
+                    factor, row = _entry(builder, index, value, at, weight, weight_row)
+                    terms = zip(columns, sums, strict=True)
+                    return [build_fma(builder, factor, load(builder, row, c), total) for c, total in terms]
+
+                begun = [load(builder, init, c) for c in columns]
+                zeros = [ir.Constant(kind, [0.0] * LANES)] * (some * (CHAINS - 1))
+                loop = Loop(builder, whole, CHAINS, begun + zeros)
+                sums = []
+                for chain in range(CHAINS):
+                    carried = loop.carried[chain * some : (chain + 1) * some]
+                    sums += add(builder.add(loop.index, I64(chain)), carried)
+                sums = loop.close(sums)
+                rest = Loop(builder, builder.sub(count, whole), 1, sums[:some])
+                sums[:some] = rest.close(add(builder.add(whole, rest.index), rest.carried))
+                for v, c in enumerate(columns):
+                    s0, s1, s2, s3 = sums[v::some]
+                    store(builder, builder.fadd(builder.fadd(s0, s1), builder.fadd(s2, s3)), out, c)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return gather_row
 
 
 def _make_scatter(vectors: int) -> Callable[..., None]:
@@ -221,6 +265,8 @@ def compress(typing, x, first, stop, index, value, count):
 gather = _make_gather(SPARSE_VECTORS)
 gather_pair = _make_gather(2)
 gather_one = _make_gather(1)
+gather_row_pair = _make_gather_row(2)
+gather_row_one = _make_gather_row(1)
 scatter = _make_scatter(SPARSE_VECTORS)
 scatter_pair = _make_scatter(2)
 scatter_one = _make_scatter(1)

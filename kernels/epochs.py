@@ -11,7 +11,7 @@ import numpy as np
 
 from hotloop.kernels import barrier, lazy, loading, network, outputs, regularize, shares, sparse, steps, updates
 from hotloop.kernels.dense import add_rows, back_product, product, row_product
-from hotloop.kernels.jit import call, inner, jit
+from hotloop.kernels.jit import call, inlined, inner, jit
 from hotloop.kernels.plan import BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH, Lists
 from hotloop.kernels.simd import DOT_ROWS, LANES, TILE_ROWS, advance, cast, pointer
 
@@ -52,13 +52,12 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     vectors = plan[1, PADDED] // LANES
     first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
     total, half, before = loss_sum[0], 0, 0
-    alone = window == 1 and loading.kind(samples, window) == loading.LISTED
     position, rows = start, min(window - start % window, stop - start)
     while True:
         if thread == threads - 1:
             _bring(plan, samples, scratch, position, rows, half)
         barrier.wait(meeting, threads)
-        if alone:
+        if window == 1:
             _first_layer_of_row(plan, params, samples, position, scratch, 1 - half, before, rows, first, last)
         else:
             _first_layer(plan, params, samples, position, scratch, 1 - half, before, rows, first, last)
@@ -74,14 +73,14 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
     return total
 
 
-@inner
+@inlined
 def _bring(plan, samples, scratch, position, rows, half):
     """Bring a window's samples into this half of the input rows, and take the products of each two of them."""
     work, lists, overlaps = scratch.work, scratch.lists, scratch.overlaps
     window, width, stride = overlaps.shape[1], plan[0, PADDED], plan[0, STRIDE]
     begin = half * window
     inputs = loading.kind(samples, window)
-    if window == 1 and inputs == loading.LISTED and samples.inputs.start.shape[0] > 0:
+    if window == 1 and samples.inputs.start.shape[0] > 0:
         _count_entries(plan, samples, lists, position, rows, begin)
         return
     loading.load_rows(plan, work, lists, samples, inputs, position - begin, begin, begin + rows)
@@ -106,7 +105,7 @@ def _bring(plan, samples, scratch, position, rows, half):
             products[i] += one
 
 
-@inner
+@inlined
 def _count_entries(plan, samples, lists, position, rows, r):
     """Note the number of the entries of row r, if it is one, which stay where they are."""
     starts, blocks = samples.inputs.start, sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
@@ -116,9 +115,9 @@ def _count_entries(plan, samples, lists, position, rows, r):
         loading.fetch_ahead(samples, position)
 
 
-@inner
+@inlined
 def _first_layer_of_row(plan, params, samples, position, scratch, half, before, rows, first, last):
-    """_first_layer for LISTED windows of one row: the step of the last row, if any, and z of that at this position."""
+    """_first_layer for windows of one row: the step of the last row, if any, and z of that at this position."""
     work, lists = scratch.work, scratch.lists
     stride, padded, blocks = plan[1, STRIDE], plan[1, PADDED], sparse.blocks_of(plan[0, WIDTH], plan[1, PADDED])
     weight, bias = pointer(params, plan[1, WEIGHT] + first), pointer(params, plan[1, BIAS] + first)
@@ -133,10 +132,10 @@ def _first_layer_of_row(plan, params, samples, position, scratch, half, before, 
         z = pointer(work, plan[1, VALUE] + (1 - half) * stride + first)
         index, value = loading.entries_of(plan, samples, lists, position, 1 - half, 1)
         count = np.int64(lists.ends[(1 - half) * (blocks + 1) + blocks])
-        sparse.accumulate(index, value, count, weight, padded, last - first, bias, z)
+        sparse.accumulate_row(index, value, count, weight, padded, last - first, bias, z)
 
 
-@inner
+@inlined
 def _first_layer(plan, params, samples, position, scratch, half, before, rows, first, last):
     """The steps of the last window's rows, and by the weights after them z of this window's: columns first .. last.
 
@@ -177,7 +176,7 @@ def _first_layer(plan, params, samples, position, scratch, half, before, rows, f
                 product(advance(x_new, k), x_row, 1, rows, stop - k, at, padded, some, into, stride, into, stride)
 
 
-@inner
+@inlined
 def _steps(net, samples, position, rows, loss, rule, regular, scratch, begin, total):
     """The steps of a window's samples, one after another; of the first layer only the deltas. total + their losses."""
     plan, params = net
@@ -237,7 +236,7 @@ def _inputs_of(plan, samples, scratch, position, r):
     return pointer(scratch.work, plan[0, VALUE] + r * plan[0, STRIDE]), plan[0, WIDTH]
 
 
-@inner
+@inlined
 def forward_active(plan, params, work, r, layer, lists, counts):
     """z of one layer and row r, from the active units below, which it lists; counts[layer] is their number."""
     padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
@@ -246,10 +245,10 @@ def forward_active(plan, params, work, r, layer, lists, counts):
     x = pointer(work, below + r * plan[layer - 1, STRIDE])
     count = sparse.append(x, 0, plan[layer - 1, WIDTH], index, value, 0)
     counts[layer] = count
-    sparse.accumulate(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, bias, z)
+    sparse.accumulate_row(index, value, count, pointer(params, plan[layer, WEIGHT]), padded, padded, bias, z)
 
 
-@inner
+@inlined
 def update_active(plan, params, work, r, layer, lists, counts):
     """The step of one layer: its bias, and the weights under the units that forward_active listed."""
     padded, below = plan[layer, PADDED], plan[layer - 1, VALUE]
@@ -260,7 +259,7 @@ def update_active(plan, params, work, r, layer, lists, counts):
         add_rows(delta, 0, 1, padded, pointer(params, plan[layer, BIAS]))
 
 
-@inner
+@inlined
 def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, thread, threads, total):
     """Deltas of a block of rows, all threads' when it returns; total + their losses (on thread 0)."""
     plan, params = net
@@ -290,7 +289,7 @@ def _deltas(net, samples, position, rows, loss, scale, regular, scratch, share, 
     return total
 
 
-@inner
+@inlined
 def _gradient(net, into, samples, batch, loss, scale, rule, fused, regular, scratch, thread, threads):
     """Add scale * the gradient of a batch's summed loss to the buffer `into`; return that loss (on thread 0).
 
@@ -312,7 +311,7 @@ def _gradient(net, into, samples, batch, loss, scale, rule, fused, regular, scra
     return total
 
 
-@inner
+@inlined
 def _move(net, samples, rule, regular, lr, scratch, thread, threads):
     """Move the parameters by the gradient buffer, which ends as zero; each thread moves its share."""
     meeting = scratch.meeting
@@ -323,7 +322,7 @@ def _move(net, samples, rule, regular, lr, scratch, thread, threads):
     barrier.wait(meeting, threads)
 
 
-@inner
+@inlined
 def _end_step(net, rule, regular, meeting, thread, threads):
     """What comes behind a move of the parameters."""
     if thread == 0:

@@ -206,11 +206,12 @@ class _PartCompiler(CompilerBase):
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _CALLED = _OPTIONS | {"no_cpython_wrapper": True}  # by kernels alone
-_INSIDE: dict[str, Any] = _CALLED | {"pipeline_class": _PartCompiler}
+# forceinline: what a function is compiled into its caller with it hands on to all that it calls, unless they say no.
+_INSIDE: dict[str, Any] = _CALLED | {"pipeline_class": _PartCompiler, "forceinline": False}
 
 
-def _inside(function: F, counted: bool) -> F:
-    dispatcher: Any = numba.njit(_nrt=counted, **_INSIDE)(function)
+def _inside(function: F, counted: bool, **others: Any) -> F:
+    dispatcher: Any = numba.njit(_nrt=counted, **_INSIDE | others)(function)
     template = dispatcher.get_call_template
 
     def get_call_template(args: Any, kws: Any) -> Any:
@@ -228,6 +229,15 @@ def inner(function: F) -> F:
     taken out of a tuple: a sample of 64-32-10 took 2.9 us, and 0.6 without.
     """
     return _inside(function, counted=False)
+
+
+def inlined(function: F) -> F:
+    """Like `inner`, compiled into its caller, however large: for what takes arrays and is called all the time.
+
+    Numba takes tuples and arrays apart, and an epoch's become 250 arguments, which a call writes to the stack one by
+    one: so 784-10 with batch 1 took 0.37 us a sample, not 0.30. Nothing is compiled twice: each is called in one place.
+    """
+    return _inside(function, counted=False, forceinline=True)
 
 
 def inner_with_arrays(function: F) -> F:

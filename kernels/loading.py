@@ -1,7 +1,7 @@
 """Brings the samples of an epoch into the first layer, as dense rows or as lists of their entries."""
 
 from hotloop.kernels import sparse
-from hotloop.kernels.jit import call, inner, inner_or_python
+from hotloop.kernels.jit import call, inlined, inner, inner_or_python
 from hotloop.kernels.plan import PADDED, STRIDE, VALUE, WIDTH
 from hotloop.kernels.simd import LANES, advance, pointer, prefetch_second
 
@@ -13,7 +13,7 @@ AHEAD = 8  # samples that are asked for before they are needed
 def kind(samples, window):
     """What the first layer visits: ALL inputs, those LISTED, or all of dense rows but ZEROS.
 
-    Dense rows are listed for windows of one sample; masks of zeros pay for many rows.
+    Dense rows are listed for windows of one sample, always; masks of zeros pay for many rows.
     """
     if samples.listed == 0:
         return ALL
@@ -58,7 +58,7 @@ def entries_of(plan, samples, lists, position, r, window):
     return pointer(lists.index, at), pointer(lists.value, at)
 
 
-@inner
+@inlined
 def load_rows(plan, work, lists, samples, inputs, position, begin, end):
     """Bring the samples at position + begin .. position + end of the order into the input rows begin .. end.
 

@@ -7,7 +7,7 @@ Codes of activations and losses are `ready` ones.
 
 from hotloop.kernels import activations, barrier, sparse
 from hotloop.kernels.dense import add_rows, back_product, back_product_narrow, product
-from hotloop.kernels.jit import apart_uncounted, call, inner
+from hotloop.kernels.jit import apart_uncounted, call, inlined, inner
 from hotloop.kernels.loading import LISTED, ZEROS, kind
 from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.shares import bounds
@@ -20,7 +20,7 @@ ALIAS = 256  # rows a multiple of so many elements apart fall into the same few 
 NARROW_ROWS = 8  # from which transposing the weights of a head of at most 16 units pays
 
 
-@inner
+@inlined
 def forward(plan, params, work, lists, samples, layer, begin, end):
     """Rows begin .. end of the block through one layer: values and slopes; of the last layer z, see outputs."""
     below, stride, padded = layer - 1, plan[layer, STRIDE], plan[layer, PADDED]
@@ -110,7 +110,7 @@ def activate(plan, work, layer, begin, end):
         activations.activate(code, advance(z, r * stride), width, advance(slope, r * stride))
 
 
-@inner
+@inlined
 def backward(plan, params, work, begin, end):
     """Deltas of rows begin .. end from the output's down to the first layer's, by the weights as they are."""
     for layer in range(plan.shape[0] - 1, 1, -1):
@@ -144,7 +144,7 @@ def accumulate_rows(plan, layer, into, work, inputs, update, rows, share, first,
         product(advance(x, first), 1, x_row, last - first, rows, delta, stride, padded, into, padded, into, padded)
 
 
-@inner
+@inlined
 def accumulate(plan, into, work, lists, samples, rows, share):
     """into += the gradient's terms of all rows, for this share of every layer's weight rows.
 

@@ -6,14 +6,14 @@ The most common loss, cross entropy over at most 16 logits, is compiled into the
 import numpy as np
 
 from hotloop.kernels import activations, lines, losses
-from hotloop.kernels.jit import apart, call, inner
+from hotloop.kernels.jit import apart, call, inlined, inner
 from hotloop.kernels.plan import ACTIVATION, PADDED, SLOPE, STRIDE, VALUE, WIDTH
 from hotloop.kernels.simd import LANES, cast, make_buffer, pointer
 
 _line = make_buffer(LANES)
 
 
-@inner
+@inlined
 def output_delta(plan, work, samples, position, r, loss, scale, row_loss):
     """Loss and deltas of row r of the block, whose z are in the workspace as values; the deltas are its slopes.
 
@@ -27,7 +27,7 @@ def output_delta(plan, work, samples, position, r, loss, scale, row_loss):
         _part_delta(plan, work, samples, sample, r, loss, scale, row_loss)
 
 
-@inner
+@inlined
 def output_deltas(plan, work, samples, position, begin, end, loss, scale, row_loss):
     """output_delta of rows begin .. end of the block, for the samples at position + begin .. position + end."""
     order = samples.order

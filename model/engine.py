@@ -131,7 +131,7 @@ class Engine:
         density = rows.density()
         window = min(layout.window(network.plan, density), self.n) if per_sample else 0
         below = _sparse_below(int(network.plan[1, WIDTH]), window)
-        sparse = density < below or (rows.compressed and density < layout.SPARSE)
+        sparse = window == 1 or density < below or (rows.compressed and density < layout.SPARSE)
         listed = int(sparse and not regularization.changes_inputs(layers))
         if listed and window == 1 and not rows.compressed and passes >= LISTING_PAYS:
             rows = rows.listed()
@@ -302,14 +302,14 @@ def _products(plan: NDArray[np.int64]) -> int:
 def _sparse_below(width: int, window: int) -> float:
     """The density below which visiting only the non-zero inputs is faster, for a first layer of this width.
 
-    window: samples of a window, 0 for mini-batches. Measured with AVX-512 on MNIST, density 0.19: 784-128-10 takes 2.5
-    us a sample without the zeros and 4.2 with them (batch 1), 1.4 and about 4 (batch 32). What skipping costs grows
-    with the density; narrower layers gain less, and within windows nothing (200-32-10, density 0.3: 0.96 us, 0.79 with
-    all).
+    window: samples of a window, 0 for mini-batches; windows of one are always listed. Measured with AVX-512 on MNIST,
+    density 0.19: 784-128-10 takes 2.5 us a sample without the zeros and 4.2 with them (batch 1), 1.4 and about 4
+    (batch 32). What skipping costs grows with the density; narrower layers gain less, and within windows nothing
+    (200-32-10, density 0.3: 0.96 us, 0.79 with all).
     """
     if width >= layout.WIDE:
         return 0.45 if window > 0 else 0.4
-    return {0: 0.2, 1: layout.SPARSE}.get(window, 0.0)
+    return 0.2 if window == 0 else 0.0
 
 
 def replan(network: Network, output: int, rows: int) -> tuple[NDArray[np.int64], int]:

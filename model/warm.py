@@ -21,6 +21,7 @@ from hotloop import (
     RMSprop,
     Standardizer,
     Trainer,
+    inputs,
 )
 from hotloop.engine import no_lazy_rows
 from hotloop.kernels import activations, jit, lazy, loading, losses, parts
@@ -110,6 +111,7 @@ def _functions(dtype: np.dtype[Any]) -> None:
 
 
 def _inputs(dtype: np.dtype[Any]) -> None:
+    inputs.dense(np.eye(2, dtype=dtype)).listed()
     for kind in (loading.LISTED, loading.ZEROS):
         for window in (0, 1, 2):
             for compressed in (False, True):

@@ -312,6 +312,21 @@ def sparse_forward_row(index: Array, value: Array, weight: Array, bias: Array) -
     return double(bias) + double(value) @ double(weight)[index]
 
 
+def sparse_accumulate_row_bits(index: Array, value: Array, weight: Array, init: Array) -> Array:
+    """init + sum over the entries of value * weight[index], of a weight of at most 64 columns: in four sums.
+
+    Entry k belongs to sum k % 4, but the last count % 4 to the first, which begins with init: (s0 + s1) + (s2 + s3).
+    """
+    out, whole = np.empty_like(init), len(index) - len(index) % 4
+    for c in range(len(init)):
+        s = [init[c], *np.zeros(3, init.dtype)]
+        for k, at in enumerate(index):
+            chain = k % 4 if k < whole else 0
+            s[chain] = fma(value[k], weight[at, c], s[chain])
+        out[c] = (s[0] + s[1]) + (s[2] + s[3])
+    return out
+
+
 def sparse_update_row(index: Array, value: Array, delta: Array, weight: Array) -> Array:
     """weight with value * delta added to the rows of the entries."""
     weight = np.array(weight, np.float64)

@@ -23,8 +23,8 @@ from hotloop.kernels import epochs, simd
 from hotloop.machine import simd_features
 
 BITS = {
-    "per-sample float32": "c2412ab8b286565c",
-    "per-sample float64": "43fdb67fc3a6b1e7",
+    "per-sample float32": "7d80a795f62953b5",
+    "per-sample float64": "c74ab6178fda08ec",
     "mini-batch float32": "fcbcfdd218240123",
     "mini-batch float64": "2968bb481a185110",
     "momentum float32": "192875fd554e0db6",

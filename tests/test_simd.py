@@ -34,12 +34,13 @@ MAKERS: dict[str, Any] = {
     "tile": tiles._make_tile,
     "dots": tiles._make_dots,
     "gather": entries._make_gather,
+    "gather_row": entries._make_gather_row,
     "scatter": entries._make_scatter,
     "tile_bits": entries._make_tile_bits,
 }
 # Loops that do touch the stack, with so many instructions at most, and are left so: with AVX2 and AVX-512 they were
 # faster than two loops of half the width (gather and scatter by 15 %, dots by 25 % where the weights outgrow the
-# cache); with NEON they just fill its 32 registers.
+# cache); with NEON they just fill its 32 registers. The four sums of gather_row hold one vector each, and no less.
 SPILLS = {
     ("AVX2", "gather", (4,), "float64"): 4,
     ("AVX2", "scatter", (4,), "float64"): 2,
@@ -50,6 +51,10 @@ SPILLS = {
     ("NEON", "tile", (1, 4), "float64"): 2,
     ("NEON", "tile", (1, 2), "float64"): 2,
     ("NEON", "gather", (4,), "float64"): 6,
+    ("AVX2", "gather_row", (2,), "float64"): 4,
+    ("AVX2", "gather_row", (1,), "float64"): 4,
+    ("NEON", "gather_row", (2,), "float64"): 8,
+    ("NEON", "gather_row", (1,), "float64"): 8,
     ("NEON", "scatter", (4,), "float64"): 5,
 }
 _MULTIPLY_ADD = re.compile(r"\s(vfn?madd\w+|fmla|fmadd)\s")
@@ -97,6 +102,7 @@ def arguments(maker: str, real: Any) -> list[Any]:
         "tile": [at, _SIZE, _SIZE, at, _SIZE, at, _SIZE, at, _SIZE, _SIZE],
         "dots": [at, _SIZE, at, _SIZE, at, _SIZE, _SIZE],
         "gather": [_INDEX, at, _SIZE, at, _SIZE, at, at],
+        "gather_row": [_INDEX, at, _SIZE, at, _SIZE, at, at],
         "scatter": [_INDEX, at, _SIZE, at, _SIZE, at],
         "tile_bits": [types.int64, types.int64, at, _SIZE, _SIZE, at, _SIZE, at, _SIZE],
     }[maker]
@@ -121,11 +127,12 @@ def test_loops_are_multiply_adds_without_spills(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setattr(module, "TILE_REGISTERS", tile)
     monkeypatch.setattr(tiles, "DOT_REGISTERS", dot)
     shapes = SHAPES[processor == "AVX-512"]
-    shapes = {**shapes, "scatter": shapes["gather"], "tile_bits": shapes["gather"]}
+    shapes = {**shapes, "scatter": shapes["gather"], "tile_bits": shapes["gather"], "gather_row": [(2,), (1,)]}
     for maker, shape in [(maker, shape) for maker, some in shapes.items() for shape in some]:
         kernel = MAKERS[maker](*shape)
         found = loops(assembly(kernel, arguments(maker, real), processor))
         several = {"tile": np.prod(shape), "dots": np.prod(shape), "tile_bits": 2 * shape[0]}
+        several["gather_row"] = entries.CHAINS * shape[0]
         vectors = several.get(maker, shape[0])
         needed = vectors * simd.LANES * real.bitwidth // 8 // register
         steps = sum(len(list(filter(_MULTIPLY_ADD.search, loop))) for loop in found)

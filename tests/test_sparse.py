@@ -114,6 +114,34 @@ def test_nan_and_infinity_propagate(dtype: str) -> None:
 
 
 @jit
+def accumulate_row(index, value, count, weight, first, last, init, out):  # type: ignore[no-untyped-def]
+    """The kernel for the columns first .. last of a weight."""
+    at, columns = pointer(weight, first), weight.shape[1]
+    begin, into = pointer(init, first), pointer(out, first)
+    sparse.accumulate_row(pointer(index, 0), pointer(value, 0), count, at, columns, last - first, begin, into)
+
+
+@both
+@pytest.mark.parametrize("columns", [16, 32, 48, 64, 80, 128])
+def test_a_row_by_itself_has_the_bits_of_the_twin(columns: int, dtype: str) -> None:
+    """In four sums up to 64 columns, beyond that in one, as all other kernels; whichever columns a thread takes."""
+    for fan_in, density in product((1, 3, 4, 5, 7, 8, 30, 101), (0.0, 0.5, 1.0)):
+        x, weight, bias, _ = layer(fan_in, columns, density, dtype)
+        index, value, nnz = compact(x)
+        out, parts = np.full(columns, np.nan, dtype), np.full(columns, np.nan, dtype)
+        accumulate_row(index, value, nnz, weight, 0, columns, bias, out)
+        for first in range(0, columns, 16):
+            accumulate_row(index, value, nnz, weight, first, first + 16, bias, parts)
+        assert parts.tobytes() == out.tobytes()
+        some = slice(0, columns, 5)  # the twin is slow
+        if columns <= sparse.NARROW:
+            wanted = reference.sparse_accumulate_row_bits(index[:nnz], value[:nnz], weight[:, some], bias[some])
+        else:
+            wanted = reference.dense_forward_bits(x[None], weight[:, some], bias[some])[0]
+        assert out[some].tobytes() == wanted.tobytes(), (fan_in, density)
+
+
+@jit
 def overlaps(x, table, out):  # type: ignore[no-untyped-def]
     """The kernel on the rows of x, listed as one block each."""
     rows, n = x.shape

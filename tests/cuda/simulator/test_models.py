@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_custom import CUBIC, SOFT, margin, pinball, pinball_slope, relative
 
-from hotloop import MLP, SGD, Activation, Loss, Trainer, layout
+from hotloop import MLP, SGD, Activation, Loss, Trainer, engine, trainer
 from hotloop import cuda as gpu
 from hotloop.kernels import updates
 from hotloop.kernels.cuda import custom, models
@@ -84,7 +84,11 @@ def several(hidden="relu", output="softmax", outputs=3):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 11, 40])
 def test_models_of_several_shapes_have_the_bits_of_the_cpu(monkeypatch, batch_size):
-    monkeypatch.setattr(layout, "WINDOW", 1)  # the CPU's windows decide how per-sample sums are rounded
+    def batches(network, rows, objective, size, threads, per_sample, *rest, **named):
+        """The CPU's per-sample training rounds in its own way: here it takes batches of one."""
+        return engine.Engine(network, rows, objective, size, threads, False, *rest, **named)
+
+    monkeypatch.setattr(trainer, "Engine", batches)
     members, epochs = (several(), 2) if batch_size >= models.FEW_ROWS else (several()[::3], 1)
     rates, seeds = [0.1, 0.05, 0.2, 0.1], [2**40, 1, 2, 0]
     count = len(members)
