@@ -5,6 +5,7 @@ between pieces Python can draw progress, stop, or change the learning rate. All 
 function with their number; they share every array and meet at a barrier.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -332,7 +333,7 @@ def _end_step(net, rule, regular, meeting, thread, threads):
         barrier.wait(meeting, threads)
 
 
-@jit
+@partial(jit, inside=inlined)
 def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scratch, thread, threads):
     """One step per batch of batch_size samples (the last may be smaller), on `threads` threads.
 
