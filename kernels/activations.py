@@ -194,15 +194,21 @@ def apply_in_place(code, a, n):
 
 @jit
 def softmax(z, n, a):
-    """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z."""
+    """a[j] = exp(z[j]) / sum_i exp(z[i]) over one row of n, shifted by the largest z; a may be z.
+
+    Returns the largest z and the sum, (s0 + s1) + (s2 + s3): term i goes to sum i % 4, none of which waits for another.
+    """
     largest = z[0]
     for j in range(n):
         largest = max(largest, z[j])
     for j in range(n):
         a[j] = scalar.exp(z[j] - largest)
-    total = cast(0.0, largest)
+    s0 = s1 = s2 = s3 = cast(0.0, largest)
     for j in range(n):
-        total += a[j]
+        s0, s1, s2, s3 = s1, s2, s3, s0 + a[j]
+    for _ in range(-n % 4):
+        s0, s1, s2, s3 = s1, s2, s3, s0
+    total = (s0 + s1) + (s2 + s3)
     for j in range(n):
         a[j] /= total
     return largest, total

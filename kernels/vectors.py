@@ -19,7 +19,7 @@ from hotloop.kernels.simd import I32, LANES, Vector
 
 
 def _lanes(order: Any) -> Any:
-    return ir.Constant(ir.VectorType(I32, LANES), list(order))
+    return ir.Constant(ir.VectorType(I32, len(order)), list(order))
 
 
 def _operator(symbol: Any, build: Callable[[Any, Any, Any, types.Type], Any], truth: bool = False) -> None:
@@ -97,9 +97,25 @@ def largest_lane(typing, values):
         (line,) = args
         half = LANES // 2
         while half > 0:
-            other = builder.shuffle_vector(line, line, _lanes(lane ^ half for lane in range(LANES)))
+            other = builder.shuffle_vector(line, line, _lanes([lane ^ half for lane in range(LANES)]))
             line = builder.select(builder.fcmp_ordered(">", other, line), other, line)
             half //= 2
         return line
 
     return values(values), codegen
+
+
+@intrinsic
+def sum_of_lanes(typing, values):
+    """(s0 + s1) + (s2 + s3), where s0 = x0 + x4 + x8 + x12, and so on: one number."""
+
+    def codegen(context, builder, signature, args):
+        (line,) = args
+        quarters = [builder.shuffle_vector(line, line, _lanes(range(first, first + 4))) for first in range(0, LANES, 4)]
+        sums = quarters[0]
+        for quarter in quarters[1:]:
+            sums = builder.fadd(sums, quarter)
+        s0, s1, s2, s3 = (builder.extract_element(sums, I32(lane)) for lane in range(4))
+        return builder.fadd(builder.fadd(s0, s1), builder.fadd(s2, s3))
+
+    return values.dtype(values), codegen
