@@ -1,6 +1,6 @@
 """What layout.window and engine._sparse_below are set by: python bench/windows.py [--rounds N]
 
-Random dense rows of which a given part is not zero, one thread. Per-sample: windows of one sample and of sixteen, and
+Random dense rows of which a given part is not zero, and MNIST; one thread. Per-sample: windows of one sample and of sixteen, and
 those that are chosen; batch 32: all inputs visited, and the zeros skipped. All train in turn in one process.
 """
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hotloop import MLP, SGD, Trainer, engine, layout
+from hotloop.data import load_mnist
 
 ROWS, EPOCHS = 2_000, 10
 SHAPES = [(64, 32, 10), (200, 10), (200, 32, 10), (784, 10), (784, 30, 10), (784, 64, 10), (784, 128, 10)]
@@ -37,6 +38,17 @@ def set_to(**values: Any) -> Iterator[None]:
             setattr(owner, name, before[name])
 
 
+def data(sizes: tuple[int, ...]) -> Iterator[tuple[str, Any, Any]]:
+    """What rows are, they and their labels; MNIST where it fits."""
+    rng = np.random.default_rng(0)
+    for density in DENSITIES:
+        X = rng.random((ROWS, sizes[0])) * (rng.random((ROWS, sizes[0])) < density)
+        yield f"{density:g}", X.astype(np.float32), rng.integers(0, sizes[-1], ROWS)
+    if sizes[0] == 784:
+        digits = load_mnist()
+        yield "MNIST, 0.19", digits.X_train[:ROWS], digits.y_train[:ROWS]
+
+
 def us_a_sample(sizes: tuple[int, ...], X: Any, y: Any, batch_size: int) -> float:
     """Of the fastest epoch of a training."""
     trainer = Trainer(optimizer=SGD(lr=0.01), batch_size=batch_size, epochs=EPOCHS, threads=1, progress=False)
@@ -55,20 +67,17 @@ WAYS: dict[str, tuple[int, dict[str, Any]]] = {
 
 def main(rounds: Annotated[int, typer.Option(min=1, help="Rounds; the least time counts.")] = 3) -> None:
     """Measure windows, and skipping zeros, by shape and density."""
-    rng = np.random.default_rng(0)
     for sizes in SHAPES:
         table = Table(title="-".join(map(str, sizes)) + ", us a sample", title_justify="left")
         for heading in ("not zero", *WAYS):
             table.add_column(heading.strip(), justify="right")
-        for density in DENSITIES:
-            X = (rng.random((ROWS, sizes[0])) * (rng.random((ROWS, sizes[0])) < density)).astype(np.float32)
-            y = rng.integers(0, sizes[-1], ROWS)
+        for name, X, y in data(sizes):
             least = dict.fromkeys(WAYS, np.inf)
             for _ in range(rounds):
-                for name, (batch_size, values) in WAYS.items():
+                for way, (batch_size, values) in WAYS.items():
                     with set_to(**values):
-                        least[name] = min(least[name], us_a_sample(sizes, X, y, batch_size))
-            table.add_row(f"{density:g}", *(f"{us:.3f}" for us in least.values()))
+                        least[way] = min(least[way], us_a_sample(sizes, X, y, batch_size))
+            table.add_row(name, *(f"{us:.3f}" for us in least.values()))
         console.print(table)
 
 

@@ -302,14 +302,17 @@ def _products(plan: NDArray[np.int64]) -> int:
 def _sparse_below(width: int, window: int) -> float:
     """The density below which visiting only the non-zero inputs is faster, for a first layer of this width.
 
-    window: samples of a window, 0 for mini-batches; windows of one are always listed. Measured with AVX-512 on MNIST,
-    density 0.19: 784-128-10 takes 2.5 us a sample without the zeros and 4.2 with them (batch 1), 1.4 and about 4
-    (batch 32). What skipping costs grows with the density; narrower layers gain less, and within windows nothing
-    (200-32-10, density 0.3: 0.96 us, 0.79 with all).
+    window: samples of a window, 0 for mini-batches; windows of one are always listed. What skipping costs grows with the
+    density, and a narrow layer has little to skip. Batch 32, all inputs and without the zeros, in us a sample
+    (bench/windows.py): 784-10 0.64 and 0.55 at density 0.03, 0.63 and 0.69 at 0.1; 784-30-10 0.90 and 0.81 at 0.1 and on
+    MNIST, whose rows share their zeros, at 0.19; 784-128-10 2.9 and 1.3 on MNIST. Within windows, batch 1: 784-128-10
+    3.4 and 1.7 on MNIST, 200-32-10 0.43 and 0.57 at 0.3.
     """
     if width >= layout.WIDE:
         return 0.45 if window > 0 else 0.4
-    return 0.2 if window == 0 else 0.0
+    if window > 0:
+        return 0.0
+    return 0.2 if width > LANES else 0.08
 
 
 def replan(network: Network, output: int, rows: int) -> tuple[NDArray[np.int64], int]:

@@ -95,11 +95,10 @@ def window(plan: NDArray[np.int64], density: float) -> int:
     """Samples of a window of per-sample training, see `epochs.per_sample`: a constant of the algorithm.
 
     It decides how sums are rounded, so it depends on nothing but the network's shape and the data's density, which are
-    the same on every machine and for dense and compressed rows. With windows of 8, 16 and 24
-    samples 784-128-10 takes 2.12, 1.91 and 1.89 us a sample on MNIST (3.8 with 1) and 4.0, 3.8 and 3.7 on dense rows
-    (10.8), 64-32-10 0.35, 0.34 and 0.35 on digits (0.59). A window fills the caches' time, which few entries need not:
-    of random rows, windows of 1 and 16 take, in us a sample, 784-10 0.33 and 0.79 at density 0.2, 0.55 and 0.77 at 0.4;
-    784-30-10 1.05 and 1.17 at 0.3, 1.34 and 1.15 at 0.4; 200-10 0.18 and 0.26 at 0.2; 784-128-10 1.36 and 2.05 at 0.05,
-    3.6 and 3.5 at 0.2; 3000-512-10 19 and 32 at 0.05.
+    the same on every machine and for dense and compressed rows. Windows of 8, 16 and 24 samples: 784-128-10 took 2.12,
+    1.91 and 1.89 us a sample on MNIST, and 4.0, 3.8 and 3.7 on dense rows. A window spares the weights' way through the
+    caches, which is short for few entries. Random rows with windows of 1 and of 16, in us a sample (bench/windows.py):
+    200-10 0.18 and 0.26 at density 0.2; 784-10 0.33 and 0.79 at 0.2, 0.55 and 0.77 at 0.4; 784-30-10 1.05 and 1.17 at
+    0.3, 1.34 and 1.15 at 0.4; 784-128-10 1.36 and 2.05 at 0.05, 3.6 and 3.5 at 0.2; 3000-512-10 19 and 32 at 0.05.
     """
     return 1 if density < (SPARSE if plan[1, PADDED] < WIDE else SPARSE_WIDE) else WINDOW
