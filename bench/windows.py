@@ -1,7 +1,8 @@
 """What layout.window and engine._sparse_below are set by: python bench/windows.py [--rounds N]
 
-Random dense rows of which a given part is not zero, and MNIST; one thread. Per-sample: windows of one sample and of sixteen, and
-those that are chosen; batch 32: all inputs visited, and the zeros skipped. All train in turn in one process.
+Random dense rows of which a given part is not zero, and MNIST (0.19); one thread. Per-sample: windows of one sample,
+of sixteen, and those that are chosen; batch 32: all inputs visited, and the zeros skipped. All train in turn in one
+process.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def data(sizes: tuple[int, ...]) -> Iterator[tuple[str, Any, Any]]:
         yield f"{density:g}", X.astype(np.float32), rng.integers(0, sizes[-1], ROWS)
     if sizes[0] == 784:
         digits = load_mnist()
-        yield "MNIST, 0.19", digits.X_train[:ROWS], digits.y_train[:ROWS]
+        yield "MNIST", digits.X_train[:ROWS], digits.y_train[:ROWS]
 
 
 def us_a_sample(sizes: tuple[int, ...], X: Any, y: Any, batch_size: int) -> float:

@@ -302,11 +302,11 @@ def _products(plan: NDArray[np.int64]) -> int:
 def _sparse_below(width: int, window: int) -> float:
     """The density below which visiting only the non-zero inputs is faster, for a first layer of this width.
 
-    window: samples of a window, 0 for mini-batches; windows of one are always listed. What skipping costs grows with the
-    density, and a narrow layer has little to skip. Batch 32, all inputs and without the zeros, in us a sample
-    (bench/windows.py): 784-10 0.64 and 0.55 at density 0.03, 0.63 and 0.69 at 0.1; 784-30-10 0.90 and 0.81 at 0.1 and on
-    MNIST, whose rows share their zeros, at 0.19; 784-128-10 2.9 and 1.3 on MNIST. Within windows, batch 1: 784-128-10
-    3.4 and 1.7 on MNIST, 200-32-10 0.43 and 0.57 at 0.3.
+    window: samples of a window, 0 for mini-batches; windows of one are always listed. What skipping costs grows with
+    the density, and a narrow layer has little to skip. Batch 32, all inputs and without the zeros, in us a sample
+    (bench/windows.py): 784-10 0.64 and 0.55 at density 0.03, 0.63 and 0.69 at 0.1; 784-30-10 0.90 and 0.81 at 0.1 and
+    on MNIST, whose rows share their zeros, at 0.19; 784-128-10 2.9 and 1.3 on MNIST. Within windows, batch 1:
+    784-128-10 3.4 and 1.7 on MNIST, 200-32-10 0.43 and 0.57 at 0.3.
     """
     if width >= layout.WIDE:
         return 0.45 if window > 0 else 0.4
