@@ -195,7 +195,8 @@ class Engine:
     def restart(self, epoch: int) -> None:
         """Begin an epoch: a new sum of losses, new draws of dropout and noise."""
         self.scratch.total[0] = 0.0
-        self.regular = self.regular._replace(epoch=epoch)
+        if len(self.regular.dropout) or self.regular.noise:
+            self.regular = self.regular._replace(epoch=epoch)
 
     def _timed(self, threads: int, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on these positions with this many threads; return the seconds it took."""
