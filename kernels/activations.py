@@ -206,7 +206,7 @@ def softmax(z, n, a):
     s0 = s1 = s2 = s3 = cast(0.0, largest)
     for j in range(n):
         s0, s1, s2, s3 = s1, s2, s3, s0 + a[j]
-    for _ in range(-n % 4):
+    for _ in range(-n % 4):  # until each is in its place again
         s0, s1, s2, s3 = s1, s2, s3, s0
     total = (s0 + s1) + (s2 + s3)
     for j in range(n):

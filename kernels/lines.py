@@ -125,7 +125,7 @@ def cross_entropy_class_rows(logits, rows, label, k, scale, value, delta):
         powers = scalar.exp(vectors.load(advance(z, j * LANES)) - largest)
         vectors.store(powers, advance(z, j * LANES))
         s0, s1, s2, s3 = s1, s2, s3, s0 + powers
-    for _ in range(-k % 4):
+    for _ in range(-k % 4):  # until each is in its place again
         s0, s1, s2, s3 = s1, s2, s3, s0
     total = (s0 + s1) + (s2 + s3)
     for j in range(k):

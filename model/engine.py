@@ -19,7 +19,7 @@ from hotloop.inputs import Rows
 from hotloop.kernels import activations, barrier, epochs, inference, lazy, losses, parts, regularize, steps, updates
 from hotloop.kernels.plan import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
-from hotloop.kernels.sparse import blocks_of
+from hotloop.kernels.sparse import NARROW, blocks_of
 from hotloop.objectives import Objective
 from hotloop.regularization import Regularization
 
@@ -131,8 +131,8 @@ class Engine:
         density = rows.density()
         window = min(layout.window(network.plan, density), self.n) if per_sample else 0
         below = _sparse_below(int(network.plan[1, WIDTH]), window)
-        sparse = window == 1 or density < below or (rows.compressed and density < layout.SPARSE)
-        listed = int(sparse and not regularization.changes_inputs(layers))
+        sparse = density < below or (rows.compressed and density < layout.SPARSE)
+        listed = int(window == 1 or (sparse and not regularization.changes_inputs(layers)))
         if listed and window == 1 and not rows.compressed and passes >= LISTING_PAYS:
             rows = rows.listed()
         samples = Samples(rows.arrays, objective.targets, objective.labels, objective.weights, self.order, listed)
@@ -304,12 +304,12 @@ def _sparse_below(width: int, window: int) -> float:
     """The density below which visiting only the non-zero inputs is faster, for a first layer of this width.
 
     window: samples of a window, 0 for mini-batches; windows of one are always listed. What skipping costs grows with
-    the density, and a narrow layer has little to skip. Batch 32, all inputs and without the zeros, in us a sample
-    (bench/windows.py): 784-10 0.64 and 0.55 at density 0.03, 0.63 and 0.69 at 0.1; 784-30-10 0.90 and 0.81 at 0.1 and
-    on MNIST, whose rows share their zeros, at 0.19; 784-128-10 2.9 and 1.3 on MNIST. Within windows, batch 1:
-    784-128-10 3.4 and 1.7 on MNIST, 200-32-10 0.43 and 0.57 at 0.3.
+    the density, and a narrow layer has little to skip. bench/windows.py, us a sample with all inputs and without the
+    zeros: batch 32, 784-10 0.64 and 0.56 at density 0.02, 0.65 and 0.75 at 0.1; 784-30-10 0.93 and 0.85 at 0.1, 0.93
+    and 0.91 on MNIST (0.19); 784-128-10 2.9 and 1.3 on MNIST, 2.8 and 2.4 at 0.4; windows of 16, 200-32-10 0.44 and
+    0.58 at 0.3, 784-64-10 1.9 and 2.4 at 0.3, 784-128-10 3.4 and 1.7 on MNIST, 3.3 and 2.9 at 0.4.
     """
-    if width >= layout.WIDE:
+    if width > NARROW:
         return 0.45 if window > 0 else 0.4
     if window > 0:
         return 0.0

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hotloop.kernels import sparse
 from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import LANES
 
@@ -20,7 +21,6 @@ MOST_SPARE = 4  # huge pages that are kept although nobody uses them
 _spare: list[NDArray[np.uint8]] = []
 PAGE_ALIAS = 256  # rows a multiple of this many elements apart fall into the same few cache sets
 WINDOW = 16
-WIDE = 64  # columns
 SPARSE, SPARSE_WIDE = 0.35, 0.05  # of the inputs are not zero: below that, windows of one sample are faster
 
 
@@ -95,10 +95,10 @@ def window(plan: NDArray[np.int64], density: float) -> int:
     """Samples of a window of per-sample training, see `epochs.per_sample`: a constant of the algorithm.
 
     It decides how sums are rounded, so it depends on nothing but the network's shape and the data's density, which are
-    the same on every machine and for dense and compressed rows. Windows of 8, 16 and 24 samples: 784-128-10 took 2.12,
-    1.91 and 1.89 us a sample on MNIST, and 4.0, 3.8 and 3.7 on dense rows. A window spares the weights' way through the
-    caches, which is short for few entries. Random rows with windows of 1 and of 16, in us a sample (bench/windows.py):
-    200-10 0.18 and 0.26 at density 0.2; 784-10 0.33 and 0.79 at 0.2, 0.55 and 0.77 at 0.4; 784-30-10 1.05 and 1.17 at
-    0.3, 1.34 and 1.15 at 0.4; 784-128-10 1.36 and 2.05 at 0.05, 3.6 and 3.5 at 0.2; 3000-512-10 19 and 32 at 0.05.
+    the same on every machine and for dense and compressed rows. bench/windows.py, us a sample: windows of 8, 16 and 24,
+    784-128-10 2.10, 1.75 and 1.71 on MNIST, 3.6, 3.3 and 3.3 on dense rows. A window spares the weights' way through
+    the caches, which is short for few entries: windows of 1 and of 16, 200-10 0.19 and 0.26 at density 0.2; 784-10 0.36
+    and 0.86 at 0.2, 0.59 and 0.86 at 0.4; 784-30-10 1.03 and 1.19 at 0.3, 1.39 and 1.20 at 0.4; 784-64-10 1.30 and 1.64
+    on MNIST; 784-128-10 0.97 and 1.82 at 0.05, 3.0 and 2.2 at 0.2; 3000-512-10 19 and 31 at 0.05.
     """
-    return 1 if density < (SPARSE if plan[1, PADDED] < WIDE else SPARSE_WIDE) else WINDOW
+    return 1 if density < (SPARSE if plan[1, PADDED] <= sparse.NARROW else SPARSE_WIDE) else WINDOW

@@ -106,7 +106,7 @@ def test_rows_of_a_block_do_not_share_cache_sets(width: int) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "density", "window"),
-    [([784, 64], 0.05, 16), ([784, 49], 0.04, 1), ([20, 10], 0.34, 1), ([784, 48], 0.35, 16), ([784, 1], 1.0, 16)],
+    [([784, 65], 0.05, 16), ([784, 65], 0.04, 1), ([20, 64], 0.34, 1), ([784, 64], 0.35, 16), ([784, 1], 1.0, 16)],
 )
 def test_windows_by_shape_and_density(sizes: list[int], density: float, window: int) -> None:
     plan, _ = layout.make_plan(sizes, [0], True, 1)
