@@ -1,6 +1,6 @@
 """Whole epochs, in pieces: per-sample SGD and mini-batch training.
 
-A piece runs the samples at positions start .. stop of the epoch's order and returns the sum of their losses;
+A piece runs the samples at positions start .. stop of the epoch's order and adds up their losses;
 between pieces Python can draw progress, stop, or change the learning rate. All threads of a piece call the same
 function with their number; they share every array and meet at a barrier.
 """
@@ -35,21 +35,21 @@ class Scratch(NamedTuple):
 
 
 @jit
-def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, threads):
+def per_sample(net, samples, start, stop, window, loss, rule, regular, scratch, thread, threads):
     """SGD, one step per sample, in the order of the samples; the first layer's weights are moved window by window.
 
-    Within a window of samples (scratch.overlaps) the first layer takes the inputs of all of them before the first one's
-    step, and makes good for the steps between: z_r = x_r @ weight + bias + sum_{s < r} (x_r . x_s + 1) delta_s, which
-    is what it would be after them. So its weights come through the caches once for a window and not for every sample,
-    as in a mini-batch; everything above is moved in each step. 784-128-10, dense rows: 4 us a sample instead of 11.
+    Within a window of samples the first layer takes the inputs of all of them before the first one's step, and makes
+    good for the steps between: z_r = x_r @ weight + bias + sum_{s < r} (x_r . x_s + 1) delta_s, which is what it would
+    be after them. So its weights come through the caches once for a window and not for every sample, as in a
+    mini-batch; everything above is moved in each step. 784-128-10, dense rows: 4 us a sample instead of 11.
 
-    Each sample's loss, taken before its own step, is added to scratch.total, which thread 0 returns. params change in
-    place. rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
+    Each sample's loss, taken before its own step, is added to scratch.total; params change in place.
+    rule: SGD or, for one layer, PASSIVE_AGGRESSIVE. Of regular, dropout of hidden units counts.
     Windows begin at multiples of their size, and at `start`. Threads divide the first layer by columns, and meet twice
     a window; the layers above are left to thread 0, and meanwhile the last one brings the next window's samples.
     """
     plan, params = net
-    window, loss_sum, meeting = scratch.overlaps.shape[1], scratch.total, scratch.meeting
+    loss_sum, meeting = scratch.total, scratch.meeting
     vectors = plan[1, PADDED] // LANES
     first, last = vectors * thread // threads * LANES, vectors * (thread + 1) // threads * LANES
     total, half, before = loss_sum[0], 0, 0
@@ -71,7 +71,6 @@ def per_sample(net, samples, start, stop, loss, rule, regular, scratch, thread, 
         rows = min(window, stop - position)
     if thread == 0:
         loss_sum[0] = total
-    return total
 
 
 @inlined
@@ -337,8 +336,8 @@ def _end_step(net, rule, regular, meeting, thread, threads):
 def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scratch, thread, threads):
     """One step per batch of batch_size samples (the last may be smaller), on `threads` threads.
 
-    Each sample's loss, taken before its batch's step, is added to scratch.total, which thread 0 returns.
-    params and the buffers of the rule change in place. With an empty rule.grad the step is plain SGD without penalties,
+    Each sample's loss, taken before its batch's step, is added to scratch.total; params and the buffers of the rule
+    change in place. With an empty rule.grad the step is plain SGD without penalties,
     of at most BLOCK rows, straight into the weights.
     """
     params, rates, direct, first_layer = net.params, rule.rates, rule.grad.shape[0] == 0, scratch.lazy
@@ -364,4 +363,3 @@ def mini_batch(net, samples, start, stop, batch_size, loss, rule, regular, scrat
         step += 1
     if thread == 0:
         scratch.total[0] = total
-    return total

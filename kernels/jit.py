@@ -316,7 +316,11 @@ def apart_uncounted(function: F) -> F:
 def address(part: Any, *kinds: types.Type) -> int:
     """Where the code of a `part` is in this process, for arguments of these types; compiled, or loaded, first."""
     part.compile(kinds)
-    made = part.overloads[kinds]
+    return address_of(part.overloads[kinds])
+
+
+def address_of(made: Any) -> int:
+    """Where one version of a function is in this process, as another may `call` it: it must return nothing."""
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
 
 

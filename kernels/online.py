@@ -114,7 +114,7 @@ def _open(address, x):
         _array(advance(book, DROPOUT), double),
         constants[9],
         codes[2],
-        codes[3],
+        codes[3:4],
         regularize.Parts(codes[7], codes[8], codes[9], codes[10]),
     )
     scratch = epochs.Scratch(
@@ -181,10 +181,10 @@ def _step_direct(x, address):
 def _step(x, address):
     net, samples, loss, rule, regular, scratch = _open(address, x)
     thread = _release() if net.params.shape[0] > LARGE else 0
-    cost = float(epochs.mini_batch(net, samples, 0, 1, 1, loss, rule, regular, scratch, 0, 1))
+    epochs.mini_batch(net, samples, 0, 1, 1, loss, rule, regular, scratch, 0, 1)
     if thread != 0:
         _take(thread)
-    return cost
+    return scratch.total[0]
 
 
 @brief

@@ -48,7 +48,7 @@ class Regular(NamedTuple):
     dropout: Any  # (n_layers,) float64, the shares of input and hidden units dropped; (0,) for none
     noise: float  # standard deviation of what is added to inputs
     seed: int
-    epoch: int
+    epoch: Any  # (1,) int64, counted over all epochs of a course
     parts: Parts = Parts()  # see `ready`
 
 
@@ -164,7 +164,7 @@ def _drop(plan, work, layer, r, position, regular):
     kept = cast(HALVES / (HALVES - float(share)), value[0])
     first = drawn(plan.shape[0], layer, position)
     for at in range(0, width, UNITS):
-        a, b = random.words(regular.seed, random.DROPOUT, regular.epoch, first + at)
+        a, b = random.words(regular.seed, random.DROPOUT, regular.epoch[0], first + at)
         for lane in range(min(UNITS, width - at)):
             factor = fate(a, b, lane, share, kept)
             value[at + lane] *= factor
@@ -176,7 +176,7 @@ def _add_noise(plan, work, r, position, regular):
     """Add normal noise to the inputs of row r, which is at `position` of the epoch."""
     row, width = pointer(work, plan[0, VALUE] + r * plan[0, STRIDE]), plan[0, WIDTH]
     for j in range(width):
-        draw = random.normal(regular.seed, random.NOISE, regular.epoch, position * width + j)
+        draw = random.normal(regular.seed, random.NOISE, regular.epoch[0], position * width + j)
         row[j] += cast(regular.noise * draw, row[j])
 
 
@@ -230,7 +230,7 @@ def limit_norms(net, regular, thread, threads):
 @cache
 def _signatures(dtype: DTypeLike) -> tuple[Any, ...]:
     """The types of the arguments of each of the Parts, for parameters of this dtype."""
-    regular = typeof(Regular(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(0), 0.0, 0, 0))
+    regular = typeof(Regular(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(0), 0.0, 0, np.zeros(1, np.int64)))
     whole, plan, vector, meeting = types.int64, types.int64[:, ::1], from_dtype(np.dtype(dtype))[::1], types.int64[::1]
     return (
         (plan, vector, whole, whole, whole, regular),

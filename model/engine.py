@@ -16,7 +16,20 @@ from numpy.typing import DTypeLike, NDArray
 
 from hotloop import layout
 from hotloop.inputs import Rows
-from hotloop.kernels import activations, barrier, epochs, inference, lazy, losses, parts, regularize, steps, updates
+from hotloop.kernels import (
+    activations,
+    barrier,
+    epochs,
+    inference,
+    lazy,
+    losses,
+    parts,
+    regularize,
+    runs,
+    steps,
+    updates,
+)
+from hotloop.kernels.jit import address_of
 from hotloop.kernels.plan import ACTIVATION, HAS_BIAS, PADDED, STRIDE, WIDTH, Lists, Network, Samples
 from hotloop.kernels.simd import LANES
 from hotloop.kernels.sparse import NARROW, blocks_of
@@ -167,7 +180,8 @@ class Engine:
         self.whole = window if per_sample else min(batch_size, self.n)  # rows that no piece divides
         # The first piece is what threads are not started for; the later ones are what takes PIECE_SECONDS.
         self.pieces = Pieces(self.whole, min(FIRST_ROWS, STARTS * THREAD_PAYS // max(1, self._row_work)))
-        self._kernel: Callable[..., float] = epochs.per_sample if per_sample else epochs.mini_batch
+        self._kernel: Callable[..., None] = epochs.per_sample if per_sample else epochs.mini_batch
+        self._address = 0  # where it is, once it is compiled or loaded
         self._pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
     def close(self) -> None:
@@ -194,36 +208,46 @@ class Engine:
 
     def restart(self, epoch: int) -> None:
         """Begin an epoch: a new sum of losses, new draws of dropout and noise."""
-        self.scratch.total[0] = 0.0
-        if len(self.regular.dropout) or self.regular.noise:
-            self.regular = self.regular._replace(epoch=epoch)
+        self.scratch.total[0], self.regular.epoch[0] = 0.0, epoch
+
+    @property
+    def runs_epochs(self) -> bool:
+        """Whether `run_epochs` can be called, by one thread alone, and epochs are so short that it pays."""
+        return self.threads == 1 and self._row_work * self.n < LONG_STEP and self._address != 0
+
+    def run_epochs(self, rule: updates.Rule, course: runs.Course) -> int:
+        """Train epoch after epoch in one call; return how many: see kernels.runs."""
+        net, samples, regular, scratch = self.network, self.samples, self.regular, self.scratch
+        ready = steps.ready(rule)
+        return runs.run_epochs(self._address, net, samples, self.whole, self.code, ready, regular, scratch, course)
 
     def _timed(self, threads: int, start: int, stop: int, rule: updates.Rule) -> float:
         """Train on these positions with this many threads; return the seconds it took."""
-        size = () if self.per_sample else (self.batch_size,)
         kernel, net, samples, regular, scratch = self._kernel, self.network, self.samples, self.regular, self.scratch
         began = time.perf_counter()
 
         def work(thread: int) -> None:
-            kernel(net, samples, start, stop, *size, self.code, rule, regular, scratch, thread, threads)
+            kernel(net, samples, start, stop, self.whole, self.code, rule, regular, scratch, thread, threads)
 
         _together(self._pool, threads, work)
         seconds = time.perf_counter() - began
         if self._kernel is kernel and hasattr(kernel, "overloads"):  # Numba has seen the types of this engine
-            self._kernel = _entry(kernel, net.params.dtype, len(kernel.overloads))
+            self._kernel, self._address = _entry(kernel, net.params.dtype, len(kernel.overloads))
         return seconds
 
 
 @lru_cache(maxsize=64)
-def _entry(kernel: Any, dtype: DTypeLike, known: int) -> Any:
+def _entry(kernel: Any, dtype: DTypeLike, known: int) -> tuple[Any, int]:
     """The machine code of an epoch kernel for parameters of this dtype, where only one of the `known` is for them.
+
+    As Python calls it, and its address for kernels.
 
     Its tuples have the same types in every engine, and do not change within one: Numba's look at them takes 10 us a
     call, of the 270 of an epoch of 1,792 rows of 64-32-10.
     """
     kind = from_dtype(np.dtype(dtype))
-    found = [made.entry_point for kinds, made in kernel.overloads.items() if kinds[0].types[1].dtype == kind]
-    return found[0] if len(found) == 1 else kernel
+    found = [made for kinds, made in kernel.overloads.items() if kinds[0].types[1].dtype == kind]
+    return (found[0].entry_point, address_of(found[0])) if len(found) == 1 else (kernel, 0)
 
 
 class Pace:

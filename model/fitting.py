@@ -14,10 +14,10 @@ from hotloop import callbacks as calls
 from hotloop import metrics as merit
 from hotloop.chunks import Chunks
 from hotloop.curvature import largest_stable_lr
-from hotloop.engine import Engine, Interrupts, infer
+from hotloop.engine import PIECE_SECONDS, Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
-from hotloop.kernels import inference, losses
+from hotloop.kernels import inference, losses, runs
 from hotloop.kernels.plan import Network
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
@@ -25,6 +25,7 @@ from hotloop.objectives import Objective
 from hotloop.optimizers import SGD, AveragedSGD, State
 from hotloop.progress import Progress
 from hotloop.rates import Rates
+from hotloop.schedules import Curve, Floats
 
 if TYPE_CHECKING:
     from hotloop.trainer import Trainer
@@ -86,7 +87,7 @@ class Fitting:
         known = 0 if chunks else trainer.epochs * self.steps
         self.rates = course.rates if course else Rates(trainer.schedule, trainer.optimizer.lr, trainer.epochs, known)
         self.rates.at(0, 0, self.steps)  # a schedule that is wrong is found before anything is changed
-        self.start = self.kept = model.params.copy()  # before the running epoch, and what to go back to: see _reason
+        self.start, self.kept = model.params.copy(), model.params.copy()  # before the epoch; what to go back to
         self.constant_loss = training.objective.constant_loss()
         self.best_score, self.waited = math.inf, 0
         self.step, self.passes, self.total = 0, 0, 0.0  # steps taken, passes over rows done, losses of this epoch
@@ -117,7 +118,10 @@ class Fitting:
         objective = self.training.objective
         model.loss, model.decision, model.classes = objective.loss, objective.decision, objective.classes
         began = time.perf_counter()
-        engine.run(0, 0, self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state))
+        rule = self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state)
+        engine.run(0, 0, rule)
+        if self._unwatched:
+            engine.run_epochs(rule, self._course(np.empty((0, 1))))
         inference.all_finite(model.params)
         permutation(0, 0, engine.order[:0])
         if self.validation is not None:
@@ -140,9 +144,11 @@ class Fitting:
                 Progress(trainer.epochs, size, trainer.progress) as self.bar,
                 calls.Calls(trainer.callbacks, self.live) as self.calls,
             ):
-                for epoch in range(trainer.epochs):
-                    if reason := self.live.reason or self._epoch(epoch):
-                        break
+                epoch, reason = 0, self.live.reason
+                while epoch < trainer.epochs and not reason:
+                    some = self._at_once(epoch)
+                    reason = self._epochs(epoch, some) if some > 1 else self._epoch(epoch)
+                    epoch += some
                 history.stopped = reason or "finished"
                 self._settle()
         except BaseException:
@@ -161,7 +167,7 @@ class Fitting:
         else:
             self._compile()
         self.step, self.passes = course.step, course.passes
-        self.start = self.model.params.copy()
+        self.start[:] = self.model.params
         self.total, self.live.samples = 0.0, 0
         try:
             with Interrupts() as self.interrupts:
@@ -258,8 +264,7 @@ class Fitting:
     def _epoch(self, epoch: int) -> str:
         """Train one epoch and write it down; the reason to stop, or nothing."""
         live = self.live
-        if epoch > 0:
-            self.start = self.model.params.copy()
+        self.start[:] = self.model.params
         began = time.perf_counter()
         self.total, live.epoch, live.samples, whole = 0.0, epoch, 0, True
         for data in self.chunks.epoch(epoch, lambda: self._ended(epoch)) if self.chunks else [self.training]:
@@ -286,6 +291,48 @@ class Fitting:
         self.calls.epoch()
         return reason or live.reason
 
+    @property
+    def _unwatched(self) -> bool:
+        """Whether nothing of Python's has a part in what happens between two epochs."""
+        trainer, engine = self.trainer, self.engine
+        watched = self.validation or trainer.callbacks or trainer.early_stopping or trainer.tol
+        several = trainer.epochs > 1 and self.ahead == trainer.epochs and isinstance(trainer.schedule, Curve)
+        return several and not watched and isinstance(engine, Engine) and engine.runs_epochs
+
+    def _at_once(self, epoch: int) -> int:
+        """How many epochs from this one on are to be run in one call, which takes as long as a piece."""
+        if epoch == 0 or not self._unwatched:
+            return 1
+        fitting = int(PIECE_SECONDS / max(self.history["seconds"][-1], 1e-6))
+        return max(1, min(fitting, self.trainer.epochs - epoch))
+
+    def _course(self, rates: Floats, limit: float = math.inf) -> runs.Course:
+        """What the kernel takes for epochs with these rates; a loss above the limit ends it."""
+        trainer, lowest, losses = self.trainer, np.array([self.best_score]), np.empty(len(rates))
+        seed, shuffle = trainer.seed, trainer.shuffle
+        return runs.Course(seed, self.passes, shuffle, limit, rates, self.start, self.kept, losses, lowest)
+
+    def _epochs(self, first: int, count: int) -> str:
+        """Train some epochs in one call and write them down; the reason to stop, or nothing."""
+        live, engine = self.live, self.engine
+        assert engine is not None
+        rates = self.rates.ahead(first, count, self.step, self.steps)
+        rule = self.trainer.optimizer.rule(np.empty(rates.shape[1]), self.grad, self.state)
+        course = self._course(rates, EXPLODED * max(self.constant_loss, self.history["loss"][0]))
+        began = time.perf_counter()
+        done = engine.run_epochs(rule, course)
+        seconds = (time.perf_counter() - began) / done
+        self.passes, self.step, self.best_score = self.passes + done, self.step + done * self.steps, course.lowest[0]
+        live.epoch, live.samples, live.learned = first + done - 1, len(self.training.rows), self.learned
+        for loss, lr in zip(course.losses[:done].tolist(), rates[:done, -1].tolist(), strict=True):
+            live.lr = lr
+            self.history.append({"loss": loss, "lr": lr, "seconds": seconds})
+        self.bar.note(f"  loss {loss:.4g}")
+        self.bar.update(live.epoch, live.samples)
+        self._ended(live.epoch, self.interrupts.noted)
+        sound = loss <= course.limit and inference.all_finite(self.model.params)
+        return live.reason if sound else "diverged"
+
     def _reason(self, row: dict[str, float]) -> str:
         """Early stopping and tolerance; on the way, keeps the weights to go back to.
 
@@ -296,11 +343,11 @@ class Fitting:
         score = early.score(row[early.monitor]) if early else row["loss"]
         if score < self.best_score - (early.min_delta if early else 0.0):
             self.best_score, self.waited = score, 0
-            self.kept = self.learned.copy() if early else self.start
+            self.kept[:] = self.learned if early else self.start
         else:
             self.waited += 1
         if early and early.reached(row[early.monitor]):
-            self.kept = self.learned.copy()
+            self.kept[:] = self.learned
             return "target"
         if early and self.waited >= early.patience:
             return "early stopping"

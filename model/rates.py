@@ -32,6 +32,13 @@ class Rates:
             self._epoch, self._rates = epoch, self._checked(np.array([epoch]), self._epochs, "epoch")
         return self._rates
 
+    def ahead(self, epoch: int, epochs: int, step: int, steps: int) -> Floats:
+        """The rates of so many epochs of `steps` steps each: (epochs, steps), or by epoch (epochs, 1)."""
+        if self.by_step:
+            rates = self._checked(np.arange(step, step + epochs * steps), self._steps, "step")
+            return rates.reshape(epochs, steps)
+        return self._checked(np.arange(epoch, epoch + epochs), self._epochs, "epoch")[:, None]
+
     def stream(self, epoch: int, step: int) -> Iterator[float]:
         """The rates of single steps, without end."""
         if not self.by_step:

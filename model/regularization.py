@@ -75,5 +75,5 @@ class Regularization:
             shares if shares.any() else shares[:0],
             float(self.input_noise),
             seed,
-            epoch,
+            np.array([epoch]),
         )

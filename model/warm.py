@@ -99,7 +99,7 @@ def _steps() -> Iterator[Step]:
 
 
 def _fitting(batch_size: int = 2, **options: Any) -> Trainer:
-    return Trainer(batch_size=batch_size, epochs=1, progress=False, **options)
+    return Trainer(batch_size=batch_size, epochs=2, progress=False, **options)
 
 
 def _functions(dtype: np.dtype[Any]) -> None:

@@ -11,11 +11,14 @@ from typing import NamedTuple
 import pytest
 
 TESTS = Path(__file__).parent
-SIMULATOR, OFFLINE, EPOCHS = TESTS / "cuda" / "simulator", TESTS / "cuda" / "offline", "test_epochs.py"
-SUITES: dict[str, tuple[int, list[str]]] = {  # niceness, what pytest is told; the simulator, the shortest, goes first
+SIMULATOR, OFFLINE = TESTS / "cuda" / "simulator", TESTS / "cuda" / "offline"
+PIECES, MODELS = [f"{OFFLINE}/test_epochs.py", f"{OFFLINE}/test_tensor.py"], [f"{OFFLINE}/test_train.py"]
+# Niceness, what pytest is told. The simulator, the shortest, goes first; the others take about the same time.
+SUITES: dict[str, tuple[int, list[str]]] = {
     "simulator": (5, [str(SIMULATOR)]),
-    "offline, epochs": (15, [str(OFFLINE / EPOCHS)]),
-    "offline, the rest": (15, [str(OFFLINE), f"--ignore={OFFLINE / EPOCHS}"]),
+    "offline, pieces": (15, PIECES),
+    "offline, many models": (15, MODELS),
+    "offline, the rest": (15, [str(OFFLINE), *(f"--ignore={path}" for path in PIECES + MODELS)]),
 }
 
 

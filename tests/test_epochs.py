@@ -46,12 +46,14 @@ class Kit:
     def per_sample(self, start: int, stop: int) -> float:
         kit, code = self.engine, self.engine.code
         net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
-        return float(epochs.per_sample(net, samples, start, stop, code, self.rule, regular, scratch, 0, 1))
+        epochs.per_sample(net, samples, start, stop, kit.whole, code, self.rule, regular, scratch, 0, 1)
+        return float(scratch.total[0])
 
     def mini_batch(self, start: int, stop: int, batch_size: int, rule: Rule | None = None) -> float:
         kit, code, rule = self.batches, self.batches.code, steps.ready(rule or self.rule)
         net, samples, regular, scratch = kit.network, kit.samples, kit.regular, kit.scratch
-        return float(epochs.mini_batch(net, samples, start, stop, batch_size, code, rule, regular, scratch, 0, 1))
+        epochs.mini_batch(net, samples, start, stop, batch_size, code, rule, regular, scratch, 0, 1)
+        return float(scratch.total[0])
 
     def padding(self) -> np.ndarray:
         """The parameters that no view shows."""

@@ -1,0 +1,180 @@
+"""Epochs in one call: the steps, the history and the end are those of one epoch after another."""
+
+import math
+import signal
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hotloop import (
+    MLP,
+    SGD,
+    Adam,
+    AveragedSGD,
+    CosineDecay,
+    DivergenceWarning,
+    EarlyStopping,
+    Lion,
+    OneCycle,
+    PassiveAggressive,
+    ReduceOnPlateau,
+    Trainer,
+    Warmup,
+)
+from hotloop.engine import Engine
+from hotloop.history import History
+from hotloop.progress import Progress
+from hotloop.schedules import Curve
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(60, 7)) * (RNG.random((60, 7)) < 0.7)
+Y = np.sin(X[:, :2] * 2.0)
+LABELS = np.arange(60) % 3
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many epochs each call took."""
+    original, seen = Engine.run_epochs, []
+
+    def watched(self: Engine, rule: Any, course: Any) -> int:
+        done = original(self, rule, course)
+        seen.append(done)
+        return done
+
+    monkeypatch.setattr(Engine, "run_epochs", watched)
+    return seen
+
+
+def train(watched: bool, model: MLP, y: Any = LABELS, rows: Any = X, **options: Any) -> History:
+    """Train; a callback has every epoch come back to Python."""
+    options = {"epochs": 40, "seed": 5, "progress": False} | options
+    trainer = Trainer(callbacks=[lambda run: None] if watched else [], **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DivergenceWarning)
+        return trainer.fit(model, rows, y)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "per-sample": {"batch_size": 1},
+    "mini-batch": {"batch_size": 16},
+    "full batch": {"batch_size": None},
+    "in order": {"batch_size": 1, "shuffle": False},
+    "by the epoch": {"batch_size": 7, "schedule": CosineDecay()},
+    "by the step": {"batch_size": 7, "schedule": Warmup(20, OneCycle(), per="step")},
+    "a rule with a clock": {"batch_size": 7, "optimizer": Adam(lr=0.01)},
+    "a rule without one": {"batch_size": 7, "optimizer": Lion(lr=0.01)},
+    "the mean of all steps": {"batch_size": 7, "optimizer": AveragedSGD(lr=0.05, start=30)},
+    "draws": {"batch_size": 7, "dropout": 0.3, "input_noise": 0.1},
+    "draws per sample": {"batch_size": 1, "dropout": 0.3},
+    "bounds": {"batch_size": 7, "l2": 0.01, "clip_norm": 0.5, "max_norm": 1.0},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_bits_and_history_are_those_of_single_epochs(counts: list[int], name: str, dtype: str) -> None:
+    one, other = (MLP([7, 18, 3], "tanh", "softmax", seed=2, dtype=dtype) for _ in range(2))
+    single = train(True, one, **CASES[name])
+    assert counts == []
+    together = train(False, other, **CASES[name])
+    assert counts[0] == 0 and sum(counts) >= 38  # compiled; all but the first, and a last one by itself
+    assert one.params.tobytes() == other.params.tobytes()
+    assert together["loss"] == single["loss"] and together["lr"] == single["lr"]
+    assert together.epochs == 40 and together.stopped == "finished" and min(together["seconds"]) > 0.0
+
+
+def test_sparse_rows_and_restrained_steps(counts: list[int]) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    rows, y = (
+        sparse.random_array((60, 300), density=0.02, random_state=1, format="csr"),
+        np.where(LABELS > 0, 1.0, -1.0),
+    )
+    for options in ({"optimizer": PassiveAggressive()}, {"optimizer": SGD(0.1, momentum=0.5), "batch_size": 8}):
+        one, other = (MLP([300, 1], seed=1) for _ in range(2))
+        options = {"loss": "hinge", "batch_size": 1} | options
+        assert train(True, one, y, rows, **options)["loss"] == train(False, other, y, rows, **options)["loss"]
+        assert one.params.tobytes() == other.params.tobytes()
+    assert sum(counts) >= 2 * 38
+
+
+@dataclass(frozen=True)
+class Jump(Curve):
+    """A rate that is good for 25 epochs."""
+
+    then: float = 1.0
+
+    def factors(self, step: Any, steps: int) -> Any:
+        return np.where(step < 25, 1.0, self.then)
+
+
+@pytest.mark.parametrize("then", [100.0, 1e35])
+def test_divergence_is_seen_in_its_epoch_and_the_best_weights_come_back(counts: list[int], then: float) -> None:
+    one, other = (MLP([7, 18, 2], "relu", seed=2) for _ in range(2))
+    options: dict[str, Any] = {"batch_size": 4, "optimizer": SGD(lr=0.02), "schedule": Jump(then)}
+    single, together = train(True, one, Y, **options), train(False, other, Y, **options)
+    assert single.stopped == together.stopped == "diverged"
+    assert single.epochs == together.epochs == 26 and max(counts) > 1
+    assert np.array_equal(single["loss"], together["loss"], equal_nan=True)
+    assert one.params.tobytes() == other.params.tobytes() and np.isfinite(one.params).all()
+    assert Trainer().evaluate(other, X, Y)["loss"] < 1.1 * min(together["loss"][:25])
+
+
+def test_a_later_fit_draws_the_same_orders() -> None:
+    one, other = MLP([7, 3], output="softmax"), MLP([7, 3], output="softmax")
+    trainer = Trainer(epochs=9, batch_size=1, progress=False)
+    for _ in range(2):
+        trainer.fit(one, X, LABELS)
+        train(True, other, epochs=9, batch_size=1, seed=0)
+    assert one.params.tobytes() == other.params.tobytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"validation_split": 0.2},
+        {"early_stopping": EarlyStopping(5, monitor="loss")},
+        {"tol": 1e-9},
+        {"schedule": lambda epoch, epochs: 1.0},
+        {"schedule": ReduceOnPlateau(monitor="loss")},
+        {"epochs": 1},
+    ],
+    ids=["validation", "early stopping", "tol", "function", "plateau", "one epoch"],
+)
+def test_what_python_has_to_see_comes_back_behind_every_epoch(counts: list[int], options: dict[str, Any]) -> None:
+    history = train(False, MLP([7, 3], output="softmax"), **options)
+    assert counts == [] and history.epochs == options.get("epochs", 40)
+
+
+def test_time_is_up_behind_a_call() -> None:
+    began = time.perf_counter()
+    history = train(False, MLP([7, 3], output="softmax"), epochs=10**8, max_seconds=0.2)
+    assert history.stopped == "time" and 10 < history.epochs < 10**8
+    assert time.perf_counter() - began - history.compile_seconds < 10.0
+
+
+def test_ctrl_c_between_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Engine.run_epochs
+
+    def interrupted(self: Engine, rule: Any, course: Any) -> int:
+        if len(course.losses):
+            signal.raise_signal(signal.SIGINT)
+        return original(self, rule, course)
+
+    monkeypatch.setattr(Engine, "run_epochs", interrupted)
+    model, trainer = MLP([7, 3], output="softmax"), Trainer(epochs=10**8, progress=False)
+    with pytest.raises(KeyboardInterrupt, match=r"training stopped in epoch \d+ of 100000000, after 60 of 60 samples"):
+        trainer.fit(model, X, LABELS)
+    assert trainer.history.stopped == "interrupted" and trainer.history.epochs > 1
+    assert math.isfinite(trainer.history["loss"][-1]) and np.isfinite(model.params).all()
+
+
+def test_progress_is_shown_behind_every_call(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(Progress, "update", lambda self, epoch, sample: shown.append((epoch, sample)))
+    train(False, MLP([7, 3], output="softmax"))
+    assert (counts[1], 60) in shown and shown[-1] == (39, 60)
