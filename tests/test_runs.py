@@ -26,6 +26,7 @@ from hotloop import (
     Warmup,
 )
 from hotloop.engine import Engine
+from hotloop.fitting import Fitting
 from hotloop.history import History
 from hotloop.progress import Progress
 from hotloop.schedules import Curve
@@ -48,6 +49,15 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Engine, "run_epochs", watched)
     return seen
+
+
+def in_calls_of(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """Have all epochs but the first run in calls of so many."""
+
+    def at_once(self: Fitting, epoch: int) -> int:
+        return min(epochs, self.trainer.epochs - epoch) if epoch and self._unwatched else 1
+
+    monkeypatch.setattr(Fitting, "_at_once", at_once)
 
 
 def train(watched: bool, model: MLP, y: Any = LABELS, rows: Any = X, **options: Any) -> History:
@@ -77,18 +87,22 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
-def test_bits_and_history_are_those_of_single_epochs(counts: list[int], name: str, dtype: str) -> None:
+def test_bits_and_history_are_those_of_single_epochs(
+    counts: list[int], monkeypatch: pytest.MonkeyPatch, name: str, dtype: str
+) -> None:
+    in_calls_of(monkeypatch, 13)
     one, other = (MLP([7, 18, 3], "tanh", "softmax", seed=2, dtype=dtype) for _ in range(2))
     single = train(True, one, **CASES[name])
     assert counts == []
     together = train(False, other, **CASES[name])
-    assert counts[0] == 0 and sum(counts) >= 38  # compiled; all but the first, and a last one by itself
+    assert counts == [0, 13, 13, 13]  # compiled; all but the first
     assert one.params.tobytes() == other.params.tobytes()
     assert together["loss"] == single["loss"] and together["lr"] == single["lr"]
     assert together.epochs == 40 and together.stopped == "finished" and min(together["seconds"]) > 0.0
 
 
-def test_sparse_rows_and_restrained_steps(counts: list[int]) -> None:
+def test_sparse_rows_and_restrained_steps(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    in_calls_of(monkeypatch, 39)
     sparse = pytest.importorskip("scipy.sparse")
     rows, y = (
         sparse.random_array((60, 300), density=0.02, random_state=1, format="csr"),
@@ -99,29 +113,38 @@ def test_sparse_rows_and_restrained_steps(counts: list[int]) -> None:
         options = {"loss": "hinge", "batch_size": 1} | options
         assert train(True, one, y, rows, **options)["loss"] == train(False, other, y, rows, **options)["loss"]
         assert one.params.tobytes() == other.params.tobytes()
-    assert sum(counts) >= 2 * 38
+    assert counts == [0, 39] * 2
 
 
 @dataclass(frozen=True)
-class Jump(Curve):
-    """A rate that is good for 25 epochs."""
+class Stages(Curve):
+    """A rate that is good for 25 epochs, one that makes the loss rise for 10, and then another."""
 
+    worse: float = 1.0
     then: float = 1.0
 
     def factors(self, step: Any, steps: int) -> Any:
-        return np.where(step < 25, 1.0, self.then)
+        return np.where(step < 25, 1.0, np.where(step < 35, self.worse, self.then))
 
 
-@pytest.mark.parametrize("then", [100.0, 1e35])
-def test_divergence_is_seen_in_its_epoch_and_the_best_weights_come_back(counts: list[int], then: float) -> None:
-    one, other = (MLP([7, 18, 2], "relu", seed=2) for _ in range(2))
-    options: dict[str, Any] = {"batch_size": 4, "optimizer": SGD(lr=0.02), "schedule": Jump(then)}
+@pytest.mark.parametrize("at_once", [3, 40])
+@pytest.mark.parametrize(
+    ("batch_size", "worse", "then"),
+    [(4, 16.0, 60.0), (4, 12.0, 1e35), (None, 1.0, 1e45)],
+    ids=["large loss", "no loss", "infinite parameter"],
+)
+def test_divergence_is_seen_in_its_epoch_and_the_best_weights_come_back(
+    counts: list[int], monkeypatch: pytest.MonkeyPatch, batch_size: int, worse: float, then: float, at_once: int
+) -> None:
+    in_calls_of(monkeypatch, at_once)
+    one, other = MLP([7, 2], seed=2), MLP([7, 2], seed=2)
+    options: dict[str, Any] = {"batch_size": batch_size, "optimizer": SGD(lr=0.02), "schedule": Stages(worse, then)}
     single, together = train(True, one, Y, **options), train(False, other, Y, **options)
     assert single.stopped == together.stopped == "diverged"
-    assert single.epochs == together.epochs == 26 and max(counts) > 1
+    assert single.epochs == together.epochs == 36 and max(counts) == min(at_once, 35)
     assert np.array_equal(single["loss"], together["loss"], equal_nan=True)
     assert one.params.tobytes() == other.params.tobytes() and np.isfinite(one.params).all()
-    assert Trainer().evaluate(other, X, Y)["loss"] < 1.1 * min(together["loss"][:25])
+    assert Trainer().evaluate(other, X, Y)["loss"] < 1.1 * np.nanmin(together["loss"])
 
 
 def test_a_later_fit_draws_the_same_orders() -> None:
@@ -173,8 +196,9 @@ def test_ctrl_c_between_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert math.isfinite(trainer.history["loss"][-1]) and np.isfinite(model.params).all()
 
 
-def test_progress_is_shown_behind_every_call(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_behind_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_calls_of(monkeypatch, 13)
     shown: list[tuple[int, int]] = []
     monkeypatch.setattr(Progress, "update", lambda self, epoch, sample: shown.append((epoch, sample)))
     train(False, MLP([7, 3], output="softmax"))
-    assert (counts[1], 60) in shown and shown[-1] == (39, 60)
+    assert shown == [(0, 60), (13, 60), (26, 60), (39, 60)]
