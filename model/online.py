@@ -47,7 +47,7 @@ class Learner:
         self._truth_at = memoryview(self._truth)  # a third of the time to write to
         plain = model.loss in PLAIN and len(samples.labels) == 0 and len(self._truth) == 1
         self._plain, self._largest = FLOATS if plain else (), float(np.finfo(model.dtype).max)  # need no check
-        codes = engine.code, rule.code, regular.seed, 0, samples.listed
+        codes = engine.code, rule.code, regular.seed, -1, samples.listed  # -1: the epoch before the first row
         constants = [rule.beta1, rule.beta2, rule.eps, rule.weight_decay, regular.l1, regular.l2, regular.clip_value]
         self._arrays: dict[str, NDArray[Any]] = {  # alive as long as their addresses are in the book
             "plan": engine.network.plan,

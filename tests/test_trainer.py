@@ -491,7 +491,7 @@ def interrupt_in(module: ModuleType, place: str, monkeypatch: pytest.MonkeyPatch
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            Trainer(batch_size=1, epochs=50).fit(model, X, VALUES)
+            Trainer(batch_size=1, epochs=50, callbacks=[lambda run: None]).fit(model, X, VALUES)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
