@@ -157,7 +157,7 @@ class Engine:
             work = entries = int((density if listed else 1.0) * plan[0, WIDTH] * plan[1, PADDED])
             most = min(threads, entries // COLUMNS_PAY, int(plan[1, PADDED]) // LANES)
         else:
-            work = _products(plan) * 3 * min(batch_size, self.n)
+            work = products(self.network) * 3 * min(batch_size, self.n)
             most = min(threads, work // THREAD_PAYS)
         self.threads = max(1, most)
         self._row_work, self._done = work // (1 if per_sample else min(batch_size, self.n)), 0  # multiply-adds
@@ -215,8 +215,8 @@ class Engine:
         """Whether `run_epochs` can be called, by one thread alone, and epochs are so short that it pays."""
         return self.threads == 1 and self._row_work * self.n < LONG_STEP and self._address != 0
 
-    def run_epochs(self, rule: updates.Rule, course: runs.Course) -> int:
-        """Train epoch after epoch in one call; return how many: see kernels.runs."""
+    def run_epochs(self, rule: updates.Rule, course: runs.Course) -> tuple[int, int]:
+        """Train epoch after epoch in one call; how many, and why no more: see kernels.runs."""
         net, samples, regular, scratch = self.network, self.samples, self.regular, self.scratch
         ready = steps.ready(rule)
         return runs.run_epochs(self._address, net, samples, self.whole, self.code, ready, regular, scratch, course)
@@ -240,10 +240,8 @@ class Engine:
 def _entry(kernel: Any, dtype: DTypeLike, known: int) -> tuple[Any, int]:
     """The machine code of an epoch kernel for parameters of this dtype, where only one of the `known` is for them.
 
-    As Python calls it, and its address for kernels.
-
-    Its tuples have the same types in every engine, and do not change within one: Numba's look at them takes 10 us a
-    call, of the 270 of an epoch of 1,792 rows of 64-32-10.
+    As Python calls it, and its address for kernels. Its tuples have the same types in every engine, and do not change
+    within one: Numba's look at them takes 10 us a call, of the 270 of an epoch of 1,792 rows of 64-32-10.
     """
     kind = from_dtype(np.dtype(dtype))
     found = [made for kinds, made in kernel.overloads.items() if kinds[0].types[1].dtype == kind]
@@ -319,8 +317,9 @@ def no_lazy_rows() -> lazy.Lazy:
     return lazy.Lazy(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
 
-def _products(plan: NDArray[np.int64]) -> int:
+def products(network: Network) -> int:
     """Multiply-adds of one row's forward pass."""
+    plan = network.plan
     return int((plan[1:, PADDED] * plan[:-1, WIDTH]).sum())
 
 
@@ -377,7 +376,7 @@ def infer(
         return out
     plan, size = replan(network, output, PREDICT_ROWS)
     net = Network(plan, network.params)
-    per_row = _products(plan)
+    per_row = products(net)
     threads = max(1, min(threads, n * per_row // THREAD_PAYS, -(-n // PREDICT_ROWS)))
     work = [layout.aligned(size, network.params.dtype) for _ in range(threads)]
     pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None

@@ -14,10 +14,10 @@ from hotloop import callbacks as calls
 from hotloop import metrics as merit
 from hotloop.chunks import Chunks
 from hotloop.curvature import largest_stable_lr
-from hotloop.engine import PIECE_SECONDS, Engine, Interrupts, infer
+from hotloop.engine import Engine, Interrupts, infer
 from hotloop.history import History
 from hotloop.inputs import Rows
-from hotloop.kernels import inference, losses, runs
+from hotloop.kernels import inference, losses
 from hotloop.kernels.plan import Network
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
@@ -25,7 +25,7 @@ from hotloop.objectives import Objective
 from hotloop.optimizers import SGD, AveragedSGD, State
 from hotloop.progress import Progress
 from hotloop.rates import Rates
-from hotloop.schedules import Curve, Floats
+from hotloop.together import Together, possible
 
 if TYPE_CHECKING:
     from hotloop.trainer import Trainer
@@ -78,6 +78,7 @@ class Fitting:
         trainer.suits(model, training)
         self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
         self.engine: Engine | None = None
+        self.together: Together | None = None
         self.ahead = 1 if chunks or course else trainer.epochs  # passes over the rows of an engine
         self.history = History()
         self.live = calls.Run(model, trainer, self.history, columns(training, validation))
@@ -120,14 +121,13 @@ class Fitting:
         began = time.perf_counter()
         rule = self.trainer.optimizer.rule(np.zeros(1), self.grad, self.state)
         engine.run(0, 0, rule)
-        if self._unwatched:
-            engine.run_epochs(rule, self._course(np.empty((0, 1))))
         inference.all_finite(model.params)
         permutation(0, 0, engine.order[:0])
         if self.validation is not None:
             one = np.zeros(1, np.int64)
             rows, objective = self.validation.rows.take(one), self.validation.objective.take(one)
             figures(model._network, Set(rows, objective), 1)
+        self.together = Together(self) if possible(self) else None
         self.history.compile_seconds = time.perf_counter() - began
 
     def train(self) -> History:
@@ -146,7 +146,7 @@ class Fitting:
             ):
                 epoch, reason = 0, self.live.reason
                 while epoch < trainer.epochs and not reason:
-                    some = self._at_once(epoch)
+                    some = self.together.at_once(epoch) if self.together and epoch else 1
                     reason = self._epochs(epoch, some) if some > 1 else self._epoch(epoch)
                     epoch += some
                 history.stopped = reason or "finished"
@@ -282,56 +282,31 @@ class Fitting:
                 found = figures(network, self.validation, self.trainer.threads, lambda: self._breathe(epoch))
             row |= {f"val_{name}": value for name, value in found.items()}
         self.history.append(row)
-        if self.bar.enabled:
-            shown = (name for name in row if name.endswith(("loss", "accuracy", "r2")))
-            self.bar.note("".join(f"  {name} {row[name]:.4g}" for name in shown))
-        diverged = not whole or row["loss"] > EXPLODED * max(self.constant_loss, self.history["loss"][0])
-        reason = "diverged" if diverged else self._reason(row)
+        self._show()
+        reason = self._reason(row) if whole and row["loss"] <= self._limit else "diverged"
         self.rates.see(row)
         self.calls.epoch()
         return reason or live.reason
 
-    @property
-    def _unwatched(self) -> bool:
-        """Whether nothing of Python's has a part in what happens between two epochs."""
-        trainer, engine = self.trainer, self.engine
-        watched = self.validation or trainer.callbacks or trainer.early_stopping or trainer.tol
-        several = trainer.epochs > 1 and self.ahead == trainer.epochs and isinstance(trainer.schedule, Curve)
-        return several and not watched and isinstance(engine, Engine) and engine.runs_epochs
-
-    def _at_once(self, epoch: int) -> int:
-        """How many epochs from this one on are to be run in one call, which takes as long as a piece."""
-        if epoch == 0 or not self._unwatched:
-            return 1
-        fitting = int(PIECE_SECONDS / max(self.history["seconds"][-1], 1e-6))
-        return max(1, min(fitting, self.trainer.epochs - epoch))
-
-    def _course(self, rates: Floats, limit: float = math.inf) -> runs.Course:
-        """What the kernel takes for epochs with these rates; a loss above the limit ends it."""
-        trainer, lowest, losses = self.trainer, np.array([self.best_score]), np.empty(len(rates))
-        seed, shuffle = trainer.seed, trainer.shuffle
-        return runs.Course(seed, self.passes, shuffle, limit, rates, self.start, self.kept, losses, lowest)
-
     def _epochs(self, first: int, count: int) -> str:
-        """Train some epochs in one call and write them down; the reason to stop, or nothing."""
-        live, engine = self.live, self.engine
-        assert engine is not None
-        rates = self.rates.ahead(first, count, self.step, self.steps)
-        rule = self.trainer.optimizer.rule(np.empty(rates.shape[1]), self.grad, self.state)
-        course = self._course(rates, EXPLODED * max(self.constant_loss, self.history["loss"][0]))
-        began = time.perf_counter()
-        done = engine.run_epochs(rule, course)
-        seconds = (time.perf_counter() - began) / done
-        self.passes, self.step, self.best_score = self.passes + done, self.step + done * self.steps, course.lowest[0]
-        live.epoch, live.samples, live.learned = first + done - 1, len(self.training.rows), self.learned
-        for loss, lr in zip(course.losses[:done].tolist(), rates[:done, -1].tolist(), strict=True):
-            live.lr = lr
-            self.history.append({"loss": loss, "lr": lr, "seconds": seconds})
-        self.bar.note(f"  loss {loss:.4g}")
-        self.bar.update(live.epoch, live.samples)
-        self._ended(live.epoch, self.interrupts.noted)
-        sound = loss <= course.limit and inference.all_finite(self.model.params)
-        return live.reason if sound else "diverged"
+        """Train some epochs in one call; the reason to stop, or nothing."""
+        assert self.together is not None
+        reason = self.together.run(first, count, self._limit)
+        self._show()
+        self.bar.update(self.live.epoch, self.live.samples)
+        self._ended(self.live.epoch, self.interrupts.noted)
+        return reason or self.live.reason
+
+    @property
+    def _limit(self) -> float:
+        """A larger loss of an epoch is divergence."""
+        return EXPLODED * max(self.constant_loss, self.history["loss"][0])
+
+    def _show(self) -> None:
+        """The last epoch's figures, beside the bar."""
+        if self.bar.enabled:
+            shown = (item for item in self.live.figures.items() if item[0].endswith(("loss", "accuracy", "r2")))
+            self.bar.note("".join(f"  {name} {figure:.4g}" for name, figure in shown))
 
     def _reason(self, row: dict[str, float]) -> str:
         """Early stopping and tolerance; on the way, keeps the weights to go back to.

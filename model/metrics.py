@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hotloop import check
 from hotloop.kernels import activations
+from hotloop.kernels import figures as kernel
 from hotloop.objectives import Objective
 
 Array = NDArray[Any]
@@ -129,12 +130,18 @@ def _seen(objective: Objective, outputs: Array) -> tuple[Array, Array, Array]:
         labels = objective.labels if len(objective.labels) else targets.argmax(axis=1)
         return labels, outputs.argmax(axis=1), outputs
     else:
-        middle = 0.5 if objective.activation == activations.SIGMOID else 0.0
-        truth = (targets > (0.0 if objective.decision == "sign" else 0.5)) * 1
+        middle, least = bounds(objective)
+        truth = (targets > least) * 1
         predicted = (outputs > middle) * 1
     if outputs.shape[1] == 1:
         return truth[:, 0], predicted[:, 0], outputs[:, 0]
     return truth, predicted, outputs
+
+
+def bounds(objective: Objective) -> tuple[float, float]:
+    """The outputs, and the targets, above which a label is the second of two."""
+    middle = 0.5 if objective.activation == activations.SIGMOID else 0.0
+    return middle, 0.0 if objective.decision == "sign" else 0.5
 
 
 def _probabilities(objective: Objective, outputs: Array) -> Array:
@@ -151,6 +158,10 @@ def _probabilities(objective: Objective, outputs: Array) -> Array:
 def _figure(name: str, objective: Objective, truth: Array, given: Array, weights: Array | None) -> float:
     """A figure over all outputs."""
     several = objective.decision == "argmax" and objective.targets.shape[1] > 2
+    if name == "accuracy" and weights is None:
+        return float(np.count_nonzero(truth == given) / truth.size)
+    if name == "r2" and weights is None:
+        return float(kernel.r2(given.reshape(len(given), -1), truth.reshape(len(truth), -1)))
     if name == "accuracy":
         return float(np.average((truth == given).reshape(len(truth), -1).mean(axis=1), weights=weights))
     if name == "balanced_accuracy":

@@ -26,15 +26,15 @@ from hotloop import (
     Warmup,
 )
 from hotloop.engine import Engine
-from hotloop.fitting import Fitting
 from hotloop.history import History
 from hotloop.progress import Progress
 from hotloop.schedules import Curve
+from hotloop.together import Together
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(60, 7)) * (RNG.random((60, 7)) < 0.7)
 Y = np.sin(X[:, :2] * 2.0)
-LABELS = np.arange(60) % 3
+LABELS = X[:, :3].argmax(axis=1)
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many epochs each call took."""
     original, seen = Engine.run_epochs, []
 
-    def watched(self: Engine, rule: Any, course: Any) -> int:
-        done = original(self, rule, course)
-        seen.append(done)
-        return done
+    def watched(self: Engine, rule: Any, course: Any) -> tuple[int, int]:
+        result = original(self, rule, course)
+        seen.append(result[0])
+        return result
 
     monkeypatch.setattr(Engine, "run_epochs", watched)
     return seen
@@ -54,10 +54,10 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def in_calls_of(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     """Have all epochs but the first run in calls of so many."""
 
-    def at_once(self: Fitting, epoch: int) -> int:
-        return min(epochs, self.trainer.epochs - epoch) if epoch and self._unwatched else 1
+    def at_once(self: Together, epoch: int) -> int:
+        return min(epochs, self._fitting.trainer.epochs - epoch)
 
-    monkeypatch.setattr(Fitting, "_at_once", at_once)
+    monkeypatch.setattr(Together, "at_once", at_once)
 
 
 def train(watched: bool, model: MLP, y: Any = LABELS, rows: Any = X, **options: Any) -> History:
@@ -82,7 +82,19 @@ CASES: dict[str, dict[str, Any]] = {
     "draws": {"batch_size": 7, "dropout": 0.3, "input_noise": 0.1},
     "draws per sample": {"batch_size": 1, "dropout": 0.3},
     "bounds": {"batch_size": 7, "l2": 0.01, "clip_norm": 0.5, "max_norm": 1.0},
+    "validation": {"batch_size": 7, "validation_split": 0.2},
+    "validation of the mean of all steps": {"optimizer": AveragedSGD(lr=0.05), "validation_split": 0.2},
+    "validation of values": {"loss": "mse", "validation_split": 0.2},
+    "validation of signs": {"loss": "hinge", "validation_split": 0.2},
+    "validation of shares": {"loss": "logistic", "validation_split": 0.2},
 }
+TRUTHS = {"mse": Y, "hinge": np.where(Y > 0.0, 1.0, -1.0), "logistic": (Y > 0.0) * 1.0}
+
+
+def equal(one: History, other: History) -> bool:
+    """Whether all but the time is the same."""
+    assert list(one) == list(other) and one.stopped == other.stopped
+    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one if name != "seconds")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -91,14 +103,43 @@ def test_bits_and_history_are_those_of_single_epochs(
     counts: list[int], monkeypatch: pytest.MonkeyPatch, name: str, dtype: str
 ) -> None:
     in_calls_of(monkeypatch, 13)
-    one, other = (MLP([7, 18, 3], "tanh", "softmax", seed=2, dtype=dtype) for _ in range(2))
-    single = train(True, one, **CASES[name])
+    options = CASES[name]
+    loss = options.get("loss", "cross_entropy")
+    y, output = TRUTHS.get(loss, LABELS), {"cross_entropy": "softmax", "logistic": "sigmoid"}.get(loss, "identity")
+    one, other = (MLP([7, 18, 3 if y is LABELS else 2], "tanh", output, seed=2, dtype=dtype) for _ in range(2))
+    single = train(True, one, y, **options)
     assert counts == []
-    together = train(False, other, **CASES[name])
+    together = train(False, other, y, **options)
     assert counts == [0, 13, 13, 13]  # compiled; all but the first
-    assert one.params.tobytes() == other.params.tobytes()
-    assert together["loss"] == single["loss"] and together["lr"] == single["lr"]
+    assert one.params.tobytes() == other.params.tobytes() and equal(one=single, other=together)
     assert together.epochs == 40 and together.stopped == "finished" and min(together["seconds"]) > 0.0
+
+
+ENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "patience": ("early stopping", {"early_stopping": EarlyStopping(3)}),
+    "patience with the loss": ("early stopping", {"early_stopping": EarlyStopping(2, 0.01, monitor="loss")}),
+    "patience with accuracy": ("early stopping", {"early_stopping": EarlyStopping(6, monitor="val_accuracy")}),
+    "what was learned last": ("early stopping", {"early_stopping": EarlyStopping(3, restore_best=False)}),
+    "target": ("target", {"early_stopping": EarlyStopping(99, target=0.8, monitor="val_accuracy")}),
+    "target of the loss": ("target", {"early_stopping": EarlyStopping(99, target=0.3, monitor="loss")}),
+    "time enough": ("finished", {"early_stopping": EarlyStopping(149)}),
+    "hardly a move": ("tol", {"tol": 0.03, "optimizer": Adam(0.01), "schedule": CosineDecay()}),
+}
+
+
+@pytest.mark.parametrize("at_once", [4, 150])
+@pytest.mark.parametrize("name", ENDS)
+def test_they_end_where_single_epochs_do(
+    counts: list[int], monkeypatch: pytest.MonkeyPatch, name: str, at_once: int
+) -> None:
+    in_calls_of(monkeypatch, at_once)
+    stopped, options = ENDS[name]
+    options = {"epochs": 150, "validation_split": 0.3, "batch_size": 5, "optimizer": SGD(0.03), **options}
+    one, other = (MLP([7, 18, 3], "tanh", "softmax", seed=2) for _ in range(2))
+    single, together = train(True, one, **options), train(False, other, **options)
+    assert equal(single, together) and together.stopped == stopped and max(counts) > 1
+    assert one.params.tobytes() == other.params.tobytes()
+    assert (together.epochs < 150) == (stopped != "finished")
 
 
 def test_sparse_rows_and_restrained_steps(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,14 +200,13 @@ def test_a_later_fit_draws_the_same_orders() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"validation_split": 0.2},
-        {"early_stopping": EarlyStopping(5, monitor="loss")},
-        {"tol": 1e-9},
+        {"validation_split": 0.2, "metrics": ("f1",)},
+        {"early_stopping": EarlyStopping(50, monitor="lr", mode="min")},
         {"schedule": lambda epoch, epochs: 1.0},
         {"schedule": ReduceOnPlateau(monitor="loss")},
         {"epochs": 1},
     ],
-    ids=["validation", "early stopping", "tol", "function", "plateau", "one epoch"],
+    ids=["metric", "early stopping", "function", "plateau", "one epoch"],
 )
 def test_what_python_has_to_see_comes_back_behind_every_epoch(counts: list[int], options: dict[str, Any]) -> None:
     history = train(False, MLP([7, 3], output="softmax"), **options)
@@ -183,8 +223,8 @@ def test_time_is_up_behind_a_call() -> None:
 def test_ctrl_c_between_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     original = Engine.run_epochs
 
-    def interrupted(self: Engine, rule: Any, course: Any) -> int:
-        if len(course.losses):
+    def interrupted(self: Engine, rule: Any, course: Any) -> tuple[int, int]:
+        if len(course.rates):
             signal.raise_signal(signal.SIGINT)
         return original(self, rule, course)
 

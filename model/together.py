@@ -1,0 +1,137 @@
+"""Short epochs, many in one compiled call: what the kernel is told, and what it found, written down."""
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import typeof, types
+
+from hotloop import layout
+from hotloop import metrics as merit
+from hotloop.engine import LONG_STEP, PIECE_SECONDS, PREDICT_ROWS, Engine, products, replan
+from hotloop.kernels import figures, inference, losses, runs
+from hotloop.kernels.jit import address
+from hotloop.kernels.plan import Network
+from hotloop.schedules import Curve, Floats
+
+if TYPE_CHECKING:
+    from hotloop.fitting import Fitting
+
+DECISIONS = {"value": figures.VALUE, "argmax": figures.ARGMAX}
+DECISIONS |= {"threshold": figures.THRESHOLD, "sign": figures.THRESHOLD}
+REASONS = {
+    runs.ON: "",
+    runs.DIVERGED: "diverged",
+    runs.TARGET: "target",
+    runs.WAITED: "early stopping",
+    runs.STILL: "tol",
+}
+
+
+def possible(fitting: "Fitting") -> bool:
+    """Whether nothing of Python's has a part in what happens between two epochs, and they are short enough to count.
+
+    Callbacks have one, schedules other than formulas, and metrics that only Python knows.
+    """
+    trainer, engine, held = fitting.trainer, fitting.engine, fitting.validation
+    if not (isinstance(engine, Engine) and engine.runs_epochs and fitting.ahead == trainer.epochs > 1):
+        return False
+    if trainer.callbacks or not isinstance(trainer.schedule, Curve) or _monitored(fitting) is None:
+        return False
+    if held is None:
+        return True
+    known = held.objective.decision in DECISIONS and len(held.objective.figures) == 1
+    return known and len(held.rows) * products(engine.network) < LONG_STEP
+
+
+def _monitored(fitting: "Fitting") -> int | None:
+    """The column of the figure that early stopping watches."""
+    early, held = fitting.trainer.early_stopping, fitting.validation
+    known = {"loss": runs.LOSS, "val_loss": runs.HELD_LOSS}
+    if held is not None:
+        known[f"val_{held.objective.metric}"] = runs.FIGURE
+    return known.get(early.monitor if early else "loss")
+
+
+def _held(fitting: "Fitting") -> runs.Held:
+    """The samples held out, or none of the same types."""
+    engine, held = fitting.engine, fitting.validation
+    assert isinstance(engine, Engine)
+    network, given = engine.network, engine.samples
+    objective = held.objective if held else fitting.training.objective
+    n, k, dtype = len(held.rows) if held else 0, objective.targets.shape[1], network.params.dtype
+    plan, size = replan(network, objective.activation, PREDICT_ROWS)
+    inputs, net = held.rows.arrays if held else given.inputs, Network(plan, network.params)
+    work, outputs = layout.aligned(size, dtype), np.empty((n, k), dtype)
+    predict, whole = 0, [types.int64] * 3
+    if held:
+        predict = address(inference.predict, typeof(net), typeof(inputs), *whole, typeof(work), typeof(outputs))
+    bounds = merit.bounds(objective)
+    return runs.Held(
+        predict,
+        plan,
+        inputs,
+        objective.targets[: n or None],
+        objective.labels,
+        objective.weights[:0],
+        losses.ready(objective.code, dtype),
+        DECISIONS.get(objective.decision, figures.VALUE),
+        *bounds,
+        PREDICT_ROWS,
+        work,
+        outputs,
+        np.empty(k, dtype),
+    )
+
+
+def _watch(fitting: "Fitting") -> runs.Watch:
+    """What decides on the end of a training, and on the parameters to go back to."""
+    early, tol, column = fitting.trainer.early_stopping, fitting.trainer.tol, _monitored(fitting)
+    assert column is not None
+    if early is None:
+        return runs.Watch(column, 1.0, 0.0, 0, -math.inf, tol, np.empty(2))
+    target = -math.inf if early.target is None else early.score(early.target)
+    return runs.Watch(column, early.score(1.0), early.min_delta, early.patience, target, tol, np.empty(2))
+
+
+class Together:
+    """The epochs of one fit, in calls of about 20 ms."""
+
+    def __init__(self, fitting: "Fitting") -> None:
+        self._fitting, self._held, self._watch = fitting, _held(fitting), _watch(fitting)
+        self._call(np.empty((0, 1)), math.inf)  # compiles it, or loads it
+
+    def at_once(self, epoch: int) -> int:
+        """How many epochs from this one on are to be run in one call."""
+        fitting = self._fitting
+        some = int(PIECE_SECONDS / max(fitting.history["seconds"][-1], 1e-6))
+        return max(1, min(some, fitting.trainer.epochs - epoch))
+
+    def _call(self, rates: Floats, limit: float) -> tuple[Floats, int]:
+        """Train one epoch for each row of rates; the figures of those it took, and why none followed."""
+        fitting, watch = self._fitting, self._watch
+        trainer, engine, found = fitting.trainer, fitting.engine, np.empty((len(rates), 3))
+        assert isinstance(engine, Engine)
+        watch.state[:] = fitting.best_score, fitting.waited
+        places = fitting.start, fitting.kept, fitting.learned
+        told = trainer.seed, fitting.passes, trainer.shuffle, limit, rates
+        rule = trainer.optimizer.rule(np.empty(rates.shape[1]), fitting.grad, fitting.state)
+        done, reason = engine.run_epochs(rule, runs.Course(*told, *places, found, self._held, watch))
+        fitting.best_score, fitting.waited = float(watch.state[runs.BEST]), int(watch.state[runs.SINCE])
+        return found[:done], reason
+
+    def run(self, first: int, count: int, limit: float) -> str:
+        """Train some epochs and write them down; the reason to stop, or nothing."""
+        fitting, live = self._fitting, self._fitting.live
+        rates = fitting.rates.ahead(first, count, fitting.step, fitting.steps)
+        began = time.perf_counter()
+        found, reason = self._call(rates, limit)
+        done, seconds = len(found), (time.perf_counter() - began) / len(found)
+        fitting.passes, fitting.step = fitting.passes + done, fitting.step + done * fitting.steps
+        live.epoch, live.samples, live.learned = first + done - 1, len(fitting.training.rows), fitting.learned
+        for loss, *held, lr in np.column_stack((found, rates[:done, -1])).tolist():
+            live.lr = lr
+            row = zip(live.columns, (loss, lr, seconds, *held), strict=False)
+            fitting.history.append(dict(row))  # those of no validation have no column
+        return REASONS[reason]
