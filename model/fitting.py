@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hotloop import callbacks as calls
 from hotloop import metrics as merit
+from hotloop import together
 from hotloop.chunks import Chunks
 from hotloop.curvature import largest_stable_lr
 from hotloop.engine import Engine, Interrupts, infer
@@ -25,7 +26,6 @@ from hotloop.objectives import Objective
 from hotloop.optimizers import SGD, AveragedSGD, State
 from hotloop.progress import Progress
 from hotloop.rates import Rates
-from hotloop.together import Together, possible
 
 if TYPE_CHECKING:
     from hotloop.trainer import Trainer
@@ -78,7 +78,7 @@ class Fitting:
         trainer.suits(model, training)
         self.trainer, self.model, self.validation, self.chunks = trainer, model, validation, chunks
         self.engine: Engine | None = None
-        self.together: Together | None = None
+        self.together: together.Together | None = None
         self.ahead = 1 if chunks or course else trainer.epochs  # passes over the rows of an engine
         self.history = History()
         self.live = calls.Run(model, trainer, self.history, columns(training, validation))
@@ -127,7 +127,7 @@ class Fitting:
             one = np.zeros(1, np.int64)
             rows, objective = self.validation.rows.take(one), self.validation.objective.take(one)
             figures(model._network, Set(rows, objective), 1)
-        self.together = Together(self) if possible(self) else None
+        self.together = together.of(self)
         self.history.compile_seconds = time.perf_counter() - began
 
     def train(self) -> History:

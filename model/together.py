@@ -11,7 +11,7 @@ from hotloop import layout
 from hotloop import metrics as merit
 from hotloop.engine import LONG_STEP, PIECE_SECONDS, PREDICT_ROWS, Engine, products, replan
 from hotloop.kernels import figures, inference, losses, runs
-from hotloop.kernels.jit import address
+from hotloop.kernels.jit import CACHE_FOLDER, address
 from hotloop.kernels.plan import Network
 from hotloop.schedules import Curve, Floats
 
@@ -29,7 +29,31 @@ REASONS = {
 }
 
 
-def possible(fitting: "Fitting") -> bool:
+PAYS = 0.1  # seconds of Python's between epochs, after which compiling run_epochs, once and for all, is not too much
+BETWEEN, VALIDATING = 25e-6, 75e-6  # seconds that it takes for each
+
+
+class Spent:
+    """What Python has taken between epochs in this process, while run_epochs was not compiled."""
+
+    seconds = 0.0
+
+
+def of(fitting: "Fitting") -> "Together | None":
+    """The epochs of this fit in calls, if that is possible, and compiled already or worth it.
+
+    Compiling takes more than a second, and a first fit of twenty epochs should not wait for it.
+    """
+    if not _possible(fitting):
+        return None
+    if not runs.run_epochs.overloads and not any(CACHE_FOLDER.glob("runs.run_epochs-*.nbi")):
+        Spent.seconds += fitting.trainer.epochs * (BETWEEN + (VALIDATING if fitting.validation else 0.0))
+        if Spent.seconds < PAYS:
+            return None
+    return Together(fitting)
+
+
+def _possible(fitting: "Fitting") -> bool:
     """Whether nothing of Python's has a part in what happens between two epochs, and they are short enough to count.
 
     Callbacks have one, schedules other than formulas, and metrics that only Python knows.

@@ -5,6 +5,7 @@ import signal
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,11 @@ from hotloop import (
     ReduceOnPlateau,
     Trainer,
     Warmup,
+    together,
 )
 from hotloop.engine import Engine
 from hotloop.history import History
+from hotloop.kernels import runs
 from hotloop.progress import Progress
 from hotloop.schedules import Curve
 from hotloop.together import Together
@@ -48,6 +51,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return result
 
     monkeypatch.setattr(Engine, "run_epochs", watched)
+    monkeypatch.setattr(together, "PAYS", 0.0)
     return seen
 
 
@@ -246,3 +250,23 @@ def test_progress_is_shown_behind_every_call(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Progress, "update", lambda self, epoch, sample: shown.append((epoch, sample)))
     train(False, MLP([7, 3], output="softmax"))
     assert shown == [(0, 60), (13, 60), (26, 60), (39, 60)]
+
+
+def test_compiling_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is compiled or kept: a training of a few epochs does not wait for it, many of them do."""
+    calls: list[Together] = []
+    monkeypatch.setattr(together, "CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr(runs.run_epochs, "overloads", {})
+    monkeypatch.setattr(together.Spent, "seconds", 0.0)
+    monkeypatch.setattr(together, "Together", lambda fitting: calls.append(fitting))
+    for _ in range(24):
+        train(False, MLP([7, 3], output="softmax"), validation_split=0.2)
+        assert not calls
+    for _ in range(2):
+        train(False, MLP([7, 3], output="softmax"), validation_split=0.2)
+    assert calls
+    monkeypatch.setattr(together.Spent, "seconds", 0.0)
+    calls.clear()
+    (tmp_path / "runs.run_epochs-86.py311.nbi").touch()
+    train(False, MLP([7, 3], output="softmax"))
+    assert calls
