@@ -92,7 +92,7 @@ CASES: dict[str, dict[str, Any]] = {
     "validation of signs": {"loss": "hinge", "validation_split": 0.2},
     "validation of shares": {"loss": "logistic", "validation_split": 0.2},
 }
-TRUTHS = {"mse": Y, "hinge": np.where(Y > 0.0, 1.0, -1.0), "logistic": (Y > 0.0) * 1.0}
+TRUTHS = {"mse": Y, "hinge": np.where(Y > 0.0, 1.0, -1.0), "logistic": 0.3 + 0.6 * (Y > 0.0)}
 
 
 def equal(one: History, other: History) -> bool:
@@ -126,6 +126,7 @@ ENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "what was learned last": ("early stopping", {"early_stopping": EarlyStopping(3, restore_best=False)}),
     "target": ("target", {"early_stopping": EarlyStopping(99, target=0.8, monitor="val_accuracy")}),
     "target of the loss": ("target", {"early_stopping": EarlyStopping(99, target=0.3, monitor="loss")}),
+    "target that is no progress": ("target", {"early_stopping": EarlyStopping(99, 5.0, target=0.5)}),
     "time enough": ("finished", {"early_stopping": EarlyStopping(149)}),
     "hardly a move": ("tol", {"tol": 0.03, "optimizer": Adam(0.01), "schedule": CosineDecay()}),
 }
