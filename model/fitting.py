@@ -146,7 +146,7 @@ class Fitting:
             ):
                 epoch, reason = 0, self.live.reason
                 while epoch < trainer.epochs and not reason:
-                    some = self.together.at_once(epoch) if self.together and epoch else 1
+                    some = self.together.at_once(self, epoch) if self.together and epoch else 1
                     reason = self._epochs(epoch, some) if some > 1 else self._epoch(epoch)
                     epoch += some
                 history.stopped = reason or "finished"
@@ -291,7 +291,7 @@ class Fitting:
     def _epochs(self, first: int, count: int) -> str:
         """Train some epochs in one call; the reason to stop, or nothing."""
         assert self.together is not None
-        reason = self.together.run(first, count, self._limit)
+        reason = self.together.run(self, first, count, self._limit)
         self._show()
         self.bar.update(self.live.epoch, self.live.samples)
         self._ended(self.live.epoch, self.interrupts.noted)

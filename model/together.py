@@ -96,7 +96,7 @@ def _held(fitting: "Fitting") -> runs.Held:
         predict,
         plan,
         inputs,
-        objective.targets[: n or None],
+        objective.targets,
         objective.labels,
         objective.weights[:0],
         losses.ready(objective.code, dtype),
@@ -114,28 +114,28 @@ def _watch(fitting: "Fitting") -> runs.Watch:
     early, tol, column = fitting.trainer.early_stopping, fitting.trainer.tol, _monitored(fitting)
     assert column is not None
     if early is None:
-        return runs.Watch(column, 1.0, 0.0, 0, -math.inf, tol, np.empty(2))
+        return runs.Watch(column, 1.0, 0.0, 0, -math.inf, float(tol), np.empty(2))
     target = -math.inf if early.target is None else early.score(early.target)
-    return runs.Watch(column, early.score(1.0), early.min_delta, early.patience, target, tol, np.empty(2))
+    numbers = early.score(1.0), float(early.min_delta), int(early.patience), float(target), float(tol)
+    return runs.Watch(column, *numbers, np.empty(2))
 
 
 class Together:
     """The epochs of one fit, in calls of about 20 ms."""
 
     def __init__(self, fitting: "Fitting") -> None:
-        self._fitting, self._held, self._watch = fitting, _held(fitting), _watch(fitting)
-        self._call(np.empty((0, 1)), math.inf)  # compiles it, or loads it
+        self._held, self._watch = _held(fitting), _watch(fitting)
+        self._call(fitting, np.empty((0, 1)), math.inf)  # compiles it, or loads it
 
-    def at_once(self, epoch: int) -> int:
+    def at_once(self, fitting: "Fitting", epoch: int) -> int:
         """How many epochs from this one on are to be run in one call."""
-        fitting = self._fitting
         some = int(PIECE_SECONDS / max(fitting.history["seconds"][-1], 1e-6))
         return max(1, min(some, fitting.trainer.epochs - epoch))
 
-    def _call(self, rates: Floats, limit: float) -> tuple[Floats, int]:
+    def _call(self, fitting: "Fitting", rates: Floats, limit: float) -> tuple[Floats, int]:
         """Train one epoch for each row of rates; the figures of those it took, and why none followed."""
-        fitting, watch = self._fitting, self._watch
-        trainer, engine, found = fitting.trainer, fitting.engine, np.empty((len(rates), 3))
+        trainer, engine, watch = fitting.trainer, fitting.engine, self._watch
+        found = np.empty((len(rates), 3))
         assert isinstance(engine, Engine)
         watch.state[:] = fitting.best_score, fitting.waited
         places = fitting.start, fitting.kept, fitting.learned
@@ -145,12 +145,12 @@ class Together:
         fitting.best_score, fitting.waited = float(watch.state[runs.BEST]), int(watch.state[runs.SINCE])
         return found[:done], reason
 
-    def run(self, first: int, count: int, limit: float) -> str:
-        """Train some epochs and write them down; the reason to stop, or nothing."""
-        fitting, live = self._fitting, self._fitting.live
+    def run(self, fitting: "Fitting", first: int, count: int, limit: float) -> str:
+        """Train some epochs and write them down; the reason to stop, or nothing. A loss above the limit is one."""
+        live = fitting.live
         rates = fitting.rates.ahead(first, count, fitting.step, fitting.steps)
         began = time.perf_counter()
-        found, reason = self._call(rates, limit)
+        found, reason = self._call(fitting, rates, limit)
         done, seconds = len(found), (time.perf_counter() - began) / len(found)
         fitting.passes, fitting.step = fitting.passes + done, fitting.step + done * fitting.steps
         live.epoch, live.samples, live.learned = first + done - 1, len(fitting.training.rows), fitting.learned

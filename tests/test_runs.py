@@ -1,5 +1,7 @@
 """Epochs in one call: the steps, the history and the end are those of one epoch after another."""
 
+import gc
+import itertools
 import math
 import signal
 import time
@@ -28,6 +30,7 @@ from hotloop import (
     together,
 )
 from hotloop.engine import Engine
+from hotloop.fitting import Fitting
 from hotloop.history import History
 from hotloop.kernels import runs
 from hotloop.progress import Progress
@@ -58,8 +61,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def in_calls_of(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     """Have all epochs but the first run in calls of so many."""
 
-    def at_once(self: Together, epoch: int) -> int:
-        return min(epochs, self._fitting.trainer.epochs - epoch)
+    def at_once(self: Together, fitting: Fitting, epoch: int) -> int:
+        return min(epochs, fitting.trainer.epochs - epoch)
 
     monkeypatch.setattr(Together, "at_once", at_once)
 
@@ -191,6 +194,31 @@ def test_divergence_is_seen_in_its_epoch_and_the_best_weights_come_back(
     assert np.array_equal(single["loss"], together["loss"], equal_nan=True)
     assert one.params.tobytes() == other.params.tobytes() and np.isfinite(one.params).all()
     assert Trainer().evaluate(other, X, Y)["loss"] < 1.1 * np.nanmin(together["loss"])
+
+
+def test_one_version_is_compiled_for_each_dtype(counts: list[int], tmp_path: Path) -> None:
+    """Whatever rows, options and numbers it is given."""
+    np.save(tmp_path / "X.npy", X)
+    forms: list[Any] = [X, np.float32(X), np.asfortranarray(X), np.load(tmp_path / "X.npy", mmap_mode="r")]
+    whole: dict[str, Any] = {"early_stopping": EarlyStopping(2, 1, target=1), "tol": 0, "validation_split": 0.5}
+    known = None
+    for _ in range(2):
+        for rows, options in itertools.product(forms, (whole, {"seed": 2**40}, *CASES.values())):
+            if "loss" not in options:
+                train(False, MLP([7, 3], output="softmax"), rows=rows, **options)
+        known = known or list(runs.run_epochs.signatures)
+        assert list(runs.run_epochs.signatures) == known
+
+
+def test_a_fit_leaves_nothing_to_the_garbage_collector(counts: list[int]) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(one, Engine | Together | Fitting) for one in gc.get_objects())
+        train(False, MLP([7, 3], output="softmax"), validation_split=0.2)
+        assert sum(isinstance(one, Engine | Together | Fitting) for one in gc.get_objects()) == before
+    finally:
+        gc.enable()
 
 
 def test_a_later_fit_draws_the_same_orders() -> None:
