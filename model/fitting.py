@@ -3,7 +3,6 @@
 import math
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop import callbacks as calls
-from hotloop import metrics as merit
 from hotloop import together
 from hotloop.chunks import Chunks
 from hotloop.curvature import largest_stable_lr
-from hotloop.engine import Engine, Interrupts, infer
+from hotloop.engine import Engine, Interrupts
 from hotloop.history import History
-from hotloop.inputs import Rows
-from hotloop.kernels import inference, losses
-from hotloop.kernels.plan import Network
+from hotloop.kernels import inference
 from hotloop.kernels.random import permutation
 from hotloop.mlp import MLP
-from hotloop.objectives import Objective
 from hotloop.optimizers import SGD, AveragedSGD, State
 from hotloop.progress import Progress
 from hotloop.rates import Rates
+from hotloop.sets import Set, columns, figures
 
 if TYPE_CHECKING:
     from hotloop.trainer import Trainer
@@ -35,14 +31,6 @@ EXPLODED = 10.0  # an epoch's loss this many times that of the start, and of con
 
 class DivergenceWarning(UserWarning):
     """Training diverged; the message says at which learning rate it would not."""
-
-
-@dataclass(frozen=True)
-class Set:
-    """Samples with their objective."""
-
-    rows: Rows
-    objective: Objective
 
 
 @dataclass
@@ -346,20 +334,3 @@ class Fitting:
             DivergenceWarning,
             stacklevel=4,
         )
-
-
-def columns(training: Set, validation: Set | None) -> list[str]:
-    """The history's columns."""
-    validated = [f"val_{name}" for name in ("loss", *training.objective.figures)] if validation else []
-    return ["loss", "lr", "seconds", *validated]
-
-
-def figures(network: Network, data: Set, threads: int, breathe: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """Mean loss, and the figures of merit, of a network on checked data."""
-    objective = data.objective
-    outputs = infer(network, data.rows, objective.activation, threads, breathe)
-    delta, weights = np.empty(outputs.shape[1], outputs.dtype), objective.weights
-    code = losses.ready(objective.code, outputs.dtype)
-    total = inference.total_loss(code, outputs, objective.targets, objective.labels, weights, delta)
-    loss = total / (float(weights.sum(dtype=np.float64)) if len(weights) else len(outputs))
-    return {"loss": loss, **merit.figures(objective.figures, objective, outputs)}

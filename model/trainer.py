@@ -17,7 +17,7 @@ from hotloop.chunks import Chunks, Source, is_source
 from hotloop.curvature import gradient
 from hotloop.custom import Loss
 from hotloop.engine import Engine, infer
-from hotloop.fitting import Course, Fitting, Set, columns, figures
+from hotloop.fitting import Course, Fitting
 from hotloop.history import History
 from hotloop.kernels import activations, updates
 from hotloop.kernels import epochs as kernels
@@ -33,6 +33,7 @@ from hotloop.plateau import ReduceOnPlateau
 from hotloop.rates import Rates
 from hotloop.regularization import Regularization
 from hotloop.schedules import UNITS, Constant, Schedule, innermost
+from hotloop.sets import Set, columns, figures
 from hotloop.stopping import EarlyStopping
 from hotloop.weights import ClassWeight, weigh
 

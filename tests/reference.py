@@ -334,6 +334,16 @@ def sparse_update_row(index: Array, value: Array, delta: Array, weight: Array) -
     return weight
 
 
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def r2(outputs: Array, targets: Array) -> float:
+    """Mean over the columns of 1 - squared errors / squared distances from the mean; 0 where there are none."""
+    errors = np.square(double(targets) - double(outputs)).sum(axis=0)
+    spread = np.square(double(targets) - double(targets).mean(axis=0)).sum(axis=0)
+    return float(np.mean([1 - e / s if s > 0 else 0.0 for e, s in zip(errors, spread, strict=True)]))
+
+
 # Random numbers -------------------------------------------------------------------------------------------------------
 
 
