@@ -14,7 +14,8 @@ class History(Mapping[str, list[float]]):
     """Columns with one entry per epoch: loss, lr, seconds, and val_loss and a metric where there is validation data.
 
     loss is the mean over the epoch's samples, each taken before its own step; lr is the learning rate of the epoch's
-    last step; seconds is the time of the epoch. An epoch that was ended early has its row too, over the samples it had.
+    last step; seconds is the time of the epoch, or of short ones, which run many in one call, their mean. An epoch that
+    was ended early has its row too, over the samples it had.
     `stopped` says why it ended: "finished", "early stopping", "target", "tol", "time" (max_seconds), "diverged",
     "interrupted", "error" (an exception), or what a callback gave as its reason.
     `compile_seconds` is the time taken to compile the kernels, or to load them compiled, before the first epoch.

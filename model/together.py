@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import typeof, types
@@ -27,8 +27,6 @@ REASONS = {
     runs.WAITED: "early stopping",
     runs.STILL: "tol",
 }
-
-
 PAYS = 0.1  # seconds of Python's between epochs, after which compiling run_epochs, once and for all, is not too much
 BETWEEN, VALIDATING = 25e-6, 75e-6  # seconds that it takes for each
 
@@ -46,7 +44,8 @@ def of(fitting: "Fitting") -> "Together | None":
     """
     if not _possible(fitting):
         return None
-    if not runs.run_epochs.overloads and not any(CACHE_FOLDER.glob("runs.run_epochs-*.nbi")):
+    kernel: Any = runs.run_epochs
+    if not kernel.overloads and not any(CACHE_FOLDER.glob("runs.run_epochs-*.nbi")):
         Spent.seconds += fitting.trainer.epochs * (BETWEEN + (VALIDATING if fitting.validation else 0.0))
         if Spent.seconds < PAYS:
             return None
