@@ -271,7 +271,7 @@ class Fitting:
             row |= {f"val_{name}": value for name, value in found.items()}
         self.history.append(row)
         self._show()
-        reason = self._reason(row) if whole and row["loss"] <= self._limit else "diverged"
+        reason = "diverged" if not whole or row["loss"] > self._limit else self._reason(row)
         self.rates.see(row)
         self.calls.epoch()
         return reason or live.reason
