@@ -6,6 +6,7 @@ import math
 import signal
 import time
 import warnings
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,13 +211,18 @@ def test_one_version_is_compiled_for_each_dtype(counts: list[int], tmp_path: Pat
         assert list(runs.run_epochs.signatures) == known
 
 
-def test_a_fit_leaves_nothing_to_the_garbage_collector(counts: list[int]) -> None:
-    gc.collect()
+def test_a_fit_leaves_nothing_to_the_garbage_collector(counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    original, seen = Together.__init__, []
+
+    def noted(self: Together, fitting: Fitting) -> None:
+        original(self, fitting)
+        seen.extend([weakref.ref(self), weakref.ref(fitting), weakref.ref(fitting.engine)])
+
+    monkeypatch.setattr(Together, "__init__", noted)
     gc.disable()
     try:
-        before = sum(isinstance(one, Engine | Together | Fitting) for one in gc.get_objects())
         train(False, MLP([7, 3], output="softmax"), validation_split=0.2)
-        assert sum(isinstance(one, Engine | Together | Fitting) for one in gc.get_objects()) == before
+        assert [one() for one in seen] == [None] * 3
     finally:
         gc.enable()
 
