@@ -13,7 +13,7 @@ from hotloop.engine import LONG_STEP, PIECE_SECONDS, PREDICT_ROWS, Engine, produ
 from hotloop.kernels import figures, inference, losses, runs
 from hotloop.kernels.jit import CACHE_FOLDER, address
 from hotloop.kernels.plan import Network
-from hotloop.schedules import Curve, Floats
+from hotloop.schedules import Curve, Floats, innermost
 
 if TYPE_CHECKING:
     from hotloop.fitting import Fitting
@@ -60,7 +60,7 @@ def _possible(fitting: "Fitting") -> bool:
     trainer, engine, held = fitting.trainer, fitting.engine, fitting.validation
     if not (isinstance(engine, Engine) and engine.runs_epochs and fitting.ahead == trainer.epochs > 1):
         return False
-    if trainer.callbacks or not isinstance(trainer.schedule, Curve) or _monitored(fitting) is None:
+    if trainer.callbacks or not isinstance(innermost(trainer.schedule), Curve) or _monitored(fitting) is None:
         return False
     if held is None:
         return True

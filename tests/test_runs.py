@@ -243,9 +243,11 @@ def test_a_later_fit_draws_the_same_orders() -> None:
         {"early_stopping": EarlyStopping(50, monitor="lr", mode="min")},
         {"schedule": lambda epoch, epochs: 1.0},
         {"schedule": ReduceOnPlateau(monitor="loss")},
+        {"schedule": Warmup(3, ReduceOnPlateau(monitor="loss"))},
+        {"schedule": Warmup(3, lambda epoch, epochs: 1.0)},
         {"epochs": 1},
     ],
-    ids=["metric", "early stopping", "function", "plateau", "one epoch"],
+    ids=["metric", "early stopping", "function", "plateau", "warmed plateau", "warmed function", "one epoch"],
 )
 def test_what_python_has_to_see_comes_back_behind_every_epoch(counts: list[int], options: dict[str, Any]) -> None:
     history = train(False, MLP([7, 3], output="softmax"), **options)
