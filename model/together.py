@@ -28,7 +28,7 @@ REASONS = {
     runs.STILL: "tol",
 }
 PAYS = 0.1  # seconds of Python's between epochs, after which compiling run_epochs, once and for all, is not too much
-BETWEEN, VALIDATING = 25e-6, 75e-6  # seconds that it takes for each
+BETWEEN, VALIDATING = 25e-6, 75e-6  # seconds that it takes for each, caches cold: see bench/short.py
 
 
 class Spent:
@@ -40,7 +40,7 @@ class Spent:
 def of(fitting: "Fitting") -> "Together | None":
     """The epochs of this fit in calls, if that is possible, and compiled already or worth it.
 
-    Compiling takes more than a second, and a first fit of twenty epochs should not wait for it.
+    A first fit of twenty epochs should not wait for a compiler that saves it a millisecond.
     """
     if not _possible(fitting):
         return None
