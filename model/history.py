@@ -31,6 +31,11 @@ class History(Mapping[str, list[float]]):
         for name, value in row.items():
             self._columns.setdefault(name, []).append(value)
 
+    def extend(self, columns: Mapping[str, list[float]]) -> None:
+        """Add some epochs, column by column."""
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).extend(values)
+
     def __getitem__(self, name: str) -> list[float]:
         try:
             return self._columns[name]

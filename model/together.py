@@ -153,8 +153,9 @@ class Together:
         done, seconds = len(found), (time.perf_counter() - began) / len(found)
         fitting.passes, fitting.step = fitting.passes + done, fitting.step + done * fitting.steps
         live.epoch, live.samples, live.learned = first + done - 1, len(fitting.training.rows), fitting.learned
-        for loss, *held, lr in np.column_stack((found, rates[:done, -1])).tolist():
-            live.lr = lr
-            row = zip(live.columns, (loss, lr, seconds, *held), strict=False)
-            fitting.history.append(dict(row))  # those of no validation have no column
+        lr = rates[:done, -1].tolist()
+        live.lr = lr[-1]
+        loss, *held = found.T.tolist()
+        known = zip(live.columns, (loss, lr, [seconds] * done, *held), strict=False)
+        fitting.history.extend(dict(known))  # figures of no validation have no column
         return REASONS[reason]
