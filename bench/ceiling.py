@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -41,7 +42,7 @@ def _chains(typing: Any, start: Any, n: Any) -> Any:
     return types.float32(types.float32, types.int64), codegen
 
 
-@numba.njit
+@numba.njit(nogil=True)
 def _multiply_adds(start, n):  # type: ignore[no-untyped-def]
     return _chains(start, n)
 
@@ -54,12 +55,13 @@ def _scale(values, factor):  # type: ignore[no-untyped-def]
 
 def _best(work: Callable[[], object], repeats: int = 7) -> float:
     work()  # compiles
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(_seconds(work) for _ in range(repeats))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 @cache
@@ -69,13 +71,27 @@ def multiply_add_peak() -> float:
     return 2e-9 * n * CHAINS * LANES / _best(lambda: _multiply_adds(np.float32(0.5), n))
 
 
+def multiply_add_rate(threads: int, n: int = 20_000_000) -> float:
+    """GFLOP/s of so many cores together here and now: n steps of CHAINS vectors on each, about 50 ms."""
+    _multiply_adds(np.float32(0.5), 1)  # compiles
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = _seconds(lambda: list(pool.map(_multiply_adds, [np.float32(0.5)] * threads, [n] * threads)))
+    return 2e-9 * threads * n * CHAINS * LANES / seconds
+
+
 @cache
-def read_modify_write_rate(n: int) -> float:
+def read_modify_write_peak(n: int) -> float:
     """GB/s of one core that multiplies n float32 in place again and again; each byte counts twice, read and written."""
-    values, passes = np.ones(n, np.float32), max(1, 10_000_000 // n)
+    return max(read_modify_write_rate(n, 10_000_000) for _ in range(7))
+
+
+def read_modify_write_rate(n: int, elements: int = 500_000_000) -> float:
+    """The same here and now, over so many elements in all: 500 million take about 50 ms."""
+    values, passes = np.ones(n, np.float32), max(1, elements // n)
+    _scale(values[:1], np.float32(1.0))  # compiles
 
     def work() -> None:
         for _ in range(passes):
             _scale(values, np.float32(1.0))
 
-    return 2e-9 * values.nbytes * passes / _best(work)
+    return 2e-9 * values.nbytes * passes / _seconds(work)

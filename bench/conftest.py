@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ceiling import multiply_add_peak, read_modify_write_rate
+from ceiling import multiply_add_peak, read_modify_write_peak
 from facts import facts
 from numpy.typing import NDArray
 
@@ -66,7 +66,7 @@ def compare(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., Non
             benchmark(work, *(array.copy() for array in arrays))
         if benchmark.stats is not None and (flops or n):  # no stats with --benchmark-disable
             seconds = benchmark.stats.stats.median
-            rate, top = (flops, multiply_add_peak()) if flops else (8 * n, read_modify_write_rate(n))
+            rate, top = (flops, multiply_add_peak()) if flops else (8 * n, read_modify_write_peak(n))
             unit, share = "GFLOP/s" if flops else "GB/s", rate / seconds / 1e9 / top
             benchmark.extra_info |= {unit: round(share * top, 1), "ceiling": round(top, 1), "share": round(share, 3)}
             line = f"{group:<40} {request.param:<8} {share * top:8.1f} {unit}, {share:5.0%} of {top:.0f}"
