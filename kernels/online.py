@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from hotloop.kernels import epochs, lazy, network, outputs, regularize, steps, updates
 from hotloop.kernels.inference import all_finite
 from hotloop.kernels.jit import brief, inner
-from hotloop.kernels.plan import SLOPE, VALUE, WIDTH, Inputs, Lists, Network, Parts, Samples
+from hotloop.kernels.plan import COLUMNS, SLOPE, VALUE, WIDTH, Inputs, Lists, Network, Parts, Samples
 from hotloop.kernels.simd import advance, at_address, cast, pointer
 
 # What the book holds, an address and a length each; the arrays must stay alive.
@@ -77,7 +77,7 @@ def _open(address, x):
     """What an epoch kernel takes, for an epoch of the one row x; the book lies at this address."""
     real, double, whole, short = x[0], 0.0, np.int64(0), np.int32(0)
     book = at_address(address, whole)
-    plan = _matrix(advance(book, PLAN), 9, whole)
+    plan = _matrix(advance(book, PLAN), COLUMNS, whole)
     codes, constants = _array(advance(book, CODES), whole), _array(advance(book, CONSTANTS), double)
     index, value = _array(advance(book, INDEX), short), _array(advance(book, ENTRIES), real)
     X = _matrix(advance(book, ROW), x.shape[0], real)

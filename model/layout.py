@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hotloop.kernels import sparse
-from hotloop.kernels.plan import ACTIVATION, BIAS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
+from hotloop.kernels.plan import ACTIVATION, BIAS, COLUMNS, HAS_BIAS, PADDED, SLOPE, STRIDE, VALUE, WEIGHT, WIDTH
 from hotloop.kernels.simd import LANES
 
 CACHE_LINE, HUGE_PAGE, MANY_PAGES = 64, 2 << 20, 64 << 10  # bytes
@@ -72,7 +72,7 @@ def parameter_count(sizes: Sequence[int]) -> int:
 
 def make_plan(sizes: Sequence[int], activations: Sequence[int], bias: bool, rows: int) -> tuple[NDArray[np.int64], int]:
     """The plan of `kernels.network` for blocks of `rows` rows, and the elements of the workspace it speaks of."""
-    plan = np.zeros((len(sizes), 9), np.int64)
+    plan = np.zeros((len(sizes), COLUMNS), np.int64)
     parameter = place = 0
     for layer, width in enumerate(sizes):
         line = plan[layer]
