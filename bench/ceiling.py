@@ -53,11 +53,6 @@ def _scale(values, factor):  # type: ignore[no-untyped-def]
         values[i] *= factor
 
 
-def _best(work: Callable[[], object], repeats: int = 7) -> float:
-    work()  # compiles
-    return min(_seconds(work) for _ in range(repeats))
-
-
 def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -67,12 +62,12 @@ def _seconds(work: Callable[[], object]) -> float:
 @cache
 def multiply_add_peak() -> float:
     """GFLOP/s of one core in float32: fused multiply-adds on registers, two operations each."""
-    n = 2_000_000
-    return 2e-9 * n * CHAINS * LANES / _best(lambda: _multiply_adds(np.float32(0.5), n))
+    return max(multiply_add_rate(1) for _ in range(7))
 
 
-def multiply_add_rate(threads: int, n: int = 20_000_000) -> float:
-    """GFLOP/s of so many cores together here and now: n steps of CHAINS vectors on each, about 50 ms."""
+def multiply_add_rate(threads: int) -> float:
+    """GFLOP/s of so many cores together here and now, over about 50 ms."""
+    n = 20_000_000
     _multiply_adds(np.float32(0.5), 1)  # compiles
     with ThreadPoolExecutor(threads) as pool:
         seconds = _seconds(lambda: list(pool.map(_multiply_adds, [np.float32(0.5)] * threads, [n] * threads)))

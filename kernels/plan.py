@@ -8,7 +8,7 @@ plan (n_layers + 1, 9) int64, one line per layer, line 0 the input:
 from typing import Any, NamedTuple
 
 WIDTH, PADDED, STRIDE, WEIGHT, BIAS, HAS_BIAS, ACTIVATION, VALUE, SLOPE = range(9)
-COLUMNS = 9
+COLUMNS = SLOPE + 1
 
 
 class Network(NamedTuple):

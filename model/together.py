@@ -152,10 +152,8 @@ class Together:
         found, reason = self._call(fitting, rates, limit)
         done, seconds = len(found), (time.perf_counter() - began) / len(found)
         fitting.passes, fitting.step = fitting.passes + done, fitting.step + done * fitting.steps
-        live.epoch, live.samples, live.learned = first + done - 1, len(fitting.training.rows), fitting.learned
-        lr = rates[:done, -1].tolist()
-        live.lr = lr[-1]
+        live.epoch, live.samples = first + done - 1, len(fitting.training.rows)
         loss, *held = found.T.tolist()
-        known = zip(live.columns, (loss, lr, [seconds] * done, *held), strict=False)
+        known = zip(live.columns, (loss, rates[:done, -1].tolist(), [seconds] * done, *held), strict=False)
         fitting.history.extend(dict(known))  # figures of no validation have no column
         return REASONS[reason]
